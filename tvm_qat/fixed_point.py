@@ -1,0 +1,110 @@
+"""Rounding and fixed-point arithmetic, once, in NumPy: the arithmetic every kernel repeats.
+
+Sources of the formulas
+-----------------------
+- half-even on float32: ONNX QuantizeLinear.
+- `quantize_multiplier`, `multiply_by_quantized_multiplier`: TensorFlow Lite's reference
+  arithmetic (gemmlowp), published with the "Quantization and Training of Neural Networks for
+  Efficient Integer-Arithmetic-Only Inference" paper.
+- QONNX modes: the QONNX specification of `Quant.rounding_mode`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Float = npt.NDArray[np.float32]
+Int = npt.NDArray[np.integer]
+
+
+def _half_away(x: Float) -> Float:
+    whole = np.trunc(x)
+    return np.asarray(whole + np.sign(x) * (np.abs(x - whole) >= np.float32(0.5)), np.float32)
+
+
+def _half_up(x: Float) -> Float:
+    whole = np.floor(x)
+    return np.asarray(whole + ((x - whole) >= np.float32(0.5)), np.float32)
+
+
+def _half_down(x: Float) -> Float:
+    whole = np.ceil(x)
+    return np.asarray(whole - ((whole - x) >= np.float32(0.5)), np.float32)
+
+
+ROUNDINGS: dict[str, Callable[[Float], Float]] = {
+    "half_even": np.rint,
+    "half_away": _half_away,
+    "half_up": _half_up,
+    "half_down": _half_down,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "toward_zero": np.trunc,
+}
+"""How a real number becomes a whole one. Each maps float32 to integral float32."""
+
+REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single")
+"""`half_even` multiplies in float32; the other two are LiteRT's integer forms."""
+
+
+def quantize_multiplier(real: npt.NDArray[np.float64]) -> tuple[Int, Int]:
+    """Split positive reals into (int32 multiplier in [2^30, 2^31), shift): real = m * 2^(shift-31).
+
+    Rounds the significand half away from zero, as std::round does. Shape is kept.
+    """
+    significand, exponent = np.frexp(np.asarray(real, np.float64))
+    fixed = np.floor(significand * (1 << 31) + 0.5).astype(np.int64)
+    overflow = fixed == 1 << 31
+    fixed = np.where(overflow, fixed >> 1, fixed)
+    exponent = exponent + overflow
+    tiny = exponent < -31
+    return (
+        np.where(tiny, 0, fixed).astype(np.int32),
+        np.where(tiny, 0, exponent).astype(np.int32),
+    )
+
+
+def saturating_rounding_doubling_high_mul(a: Int, b: Int) -> Int:
+    """The high 32 bits of 2ab, rounded half away from zero. a: int32, b: int32 in [0, 2^31)."""
+    product = a.astype(np.int64) * b.astype(np.int64)
+    nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
+    total = product + nudge
+    quotient = np.where(total >= 0, total >> 31, -((-total) >> 31))
+    return quotient.astype(np.int32)
+
+
+def rounding_divide_by_power_of_two(x: Int, exponent: Int) -> Int:
+    """x / 2^exponent, rounded half away from zero. x: int32, 0 <= exponent <= 31."""
+    wide = x.astype(np.int64)
+    mask = (np.int64(1) << exponent.astype(np.int64)) - 1
+    remainder = wide & mask
+    threshold = (mask >> 1) + (wide < 0)
+    return ((wide >> exponent.astype(np.int64)) + (remainder > threshold)).astype(np.int32)
+
+
+def multiply_by_quantized_multiplier(x: Int, multiplier: Int, shift: Int) -> Int:
+    """LiteRT's two-step requantization of int32 `x`: both steps round (profile `tflite`).
+
+    A left shift wraps in int32, as the reference code's does.
+    """
+    left = np.maximum(shift, 0).astype(np.int64)
+    right = np.maximum(-shift, 0)
+    shifted = (x.astype(np.int64) << left).astype(np.int32)
+    return rounding_divide_by_power_of_two(saturating_rounding_doubling_high_mul(shifted, multiplier), right)
+
+
+def multiply_by_quantized_multiplier_single(x: Int, multiplier: Int, shift: Int) -> Int:
+    """The same with one rounding, half up (LiteRT built with TFLITE_SINGLE_ROUNDING)."""
+    total_shift = 31 - shift.astype(np.int64)
+    product = x.astype(np.int64) * multiplier.astype(np.int64)
+    rounded = (product + (np.int64(1) << (total_shift - 1))) >> total_shift
+    return np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32)
+
+
+def bits_for(count: int) -> int:
+    """Least b with 2^b >= count."""
+    return max(0, math.ceil(math.log2(count))) if count > 1 else 0

@@ -1,0 +1,264 @@
+"""TVM's moving names, and the few things every pass does with Relax.
+
+Names of TVM's Python API change between releases; this module and `qnn.register` are the only
+places that know them, so that a new pin touches two files. TVM is untyped: `Any` stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm import relax
+from tvm.ir import Call, GenericConst, IRModule, SourceName, Span, make_node
+from tvm.relax import (
+    BlockBuilder,
+    DataflowBlock,
+    Function,
+    ShapeExpr,
+    TensorType,
+    Tuple,
+    TupleGetItem,
+    TupleType,
+    Var,
+)
+
+from tvm_qat.errors import UnsupportedError, located
+
+Expr: TypeAlias = Any
+Shape: TypeAlias = tuple[Any, ...]
+"""Plain integers where a dimension is known, TVM expressions where it is symbolic."""
+
+NOTES = "qat.notes"
+
+
+def const(values: npt.ArrayLike, dtype: str | None = None) -> Expr:
+    """A Relax constant. `dtype` defaults to that of `values`."""
+    array = np.asarray(values) if dtype is None else np.asarray(values, dtype)
+    return relax.const(np.ascontiguousarray(array).reshape(array.shape), str(array.dtype))
+
+
+def is_const(expr: Expr) -> bool:
+    return isinstance(expr, GenericConst)
+
+
+def array_of(expr: Expr) -> npt.NDArray[Any]:
+    """The values of a constant."""
+    return np.asarray(expr.value.numpy())
+
+
+def shape_of(expr: Expr) -> Shape | None:
+    """The shape of a tensor-valued expression; None if not even the rank is known."""
+    return shape_of_type(expr.ty)
+
+
+def shape_of_type(ty: Any) -> Shape | None:
+    if not isinstance(ty, TensorType) or ty.shape is None:
+        return None
+    if not isinstance(ty.shape, ShapeExpr):
+        return None
+    return tuple(int(d) if isinstance(d, tvm.tirx.IntImm) else d for d in ty.shape.values)
+
+
+def static_shape(expr: Expr) -> tuple[int, ...] | None:
+    """The shape if all of it is known at compile time."""
+    shape = shape_of(expr)
+    return shape if shape is not None and all(isinstance(d, int) for d in shape) else None
+
+
+def dtype_of(expr: Expr) -> str:
+    return str(expr.ty.dtype) if isinstance(expr.ty, TensorType) else ""
+
+
+def op_name(expr: Expr) -> str:
+    """`relax.nn.conv2d`, or "" if `expr` is no call of an operator."""
+    is_call = isinstance(expr, Call) and isinstance(expr.op, tvm.ir.Op)
+    return str(expr.op.name) if is_call else ""
+
+
+def attrs_of(call: Expr) -> dict[str, Any]:
+    """The attributes of a call as plain Python values (lists, numbers, strings)."""
+    if call.attrs is None:
+        return {}
+    if hasattr(call.attrs, "items"):
+        return {str(k): _plain(v) for k, v in call.attrs.items()}
+    fields = type(call.attrs).__tvm_ffi_type_info__.fields
+    return {f.name: _plain(getattr(call.attrs, f.name)) for f in fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tvm.tirx.IntImm | tvm.tirx.FloatImm):
+        return value.value
+    if isinstance(value, tvm.ir.Array):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, tvm.ir.Type) else value
+
+
+def make_attrs(**attrs: Any) -> Any:
+    return make_node("ir.DictAttrs", **attrs)
+
+
+def source_of(expr: Expr) -> str | None:
+    """Name of the model's node that `expr` came from."""
+    span = getattr(expr, "span", None)
+    return str(span.source_name.name) if span is not None else None
+
+
+def with_source(expr: Expr, source: str | None) -> Expr:
+    """`expr` with the source node's name attached to it and to the nameless calls nested in it."""
+    if source is None or source_of(expr) is not None:
+        return expr
+    span = Span(SourceName(source), 0, 0, 0, 0)
+    if isinstance(expr, Call):
+        args = [with_source(a, source) if isinstance(a, Call | Tuple) else a for a in expr.args]
+        return Call(expr.op, args, expr.attrs, expr.ty_args, span=span)
+    if isinstance(expr, Tuple):
+        fields = [with_source(f, source) if isinstance(f, Call) else f for f in expr.fields]
+        return Tuple(fields, span=span)
+    if isinstance(expr, TupleGetItem):
+        return TupleGetItem(expr.tuple_value, expr.index, span=span)
+    return expr
+
+
+def substitute(expr: Expr, env: dict[Var, Expr]) -> Expr:
+    """`expr` with variables replaced. Control flow is refused: importers never make it."""
+    if isinstance(expr, Var):
+        return env.get(expr, expr)
+    if isinstance(expr, Call):
+        args = [substitute(a, env) for a in expr.args]
+        if all(new is old for new, old in zip(args, expr.args, strict=True)):
+            return expr
+        return Call(expr.op, args, expr.attrs, expr.ty_args, span=expr.span)
+    if isinstance(expr, Tuple):
+        return Tuple([substitute(f, env) for f in expr.fields], span=expr.span)
+    if isinstance(expr, TupleGetItem):
+        return TupleGetItem(substitute(expr.tuple_value, env), expr.index, span=expr.span)
+    if isinstance(expr, relax.If | relax.SeqExpr | Function):
+        reason = f"control flow ({type(expr).__name__}) is not supported"
+        raise UnsupportedError(located(reason, node=source_of(expr)))
+    return expr
+
+
+Visit: TypeAlias = Callable[[BlockBuilder, Var, Expr], Expr | None]
+"""(builder, the old variable, its value with operands already rewritten) -> new value or None."""
+
+
+def rewrite_function(func: Function, visit: Visit, builder: BlockBuilder, name: str) -> None:
+    """Rebuild `func` in `builder`, binding by binding; a None from `visit` keeps the binding."""
+    env: dict[Var, Expr] = {}
+    private = func.attrs is None or "global_symbol" not in func.attrs
+    with builder.function(name, list(func.params), attrs=_attrs(func), private=private):
+        with builder.dataflow():
+            for binding in bindings_of(func):
+                value = substitute(binding.value, env)
+                new = visit(builder, binding.var, value)
+                new = value if new is None else new
+                new = with_source(new, source_of(binding.value))
+                if binding.var.same_as(func.body.body):
+                    env[binding.var] = builder.emit_output(new, binding.var.name)
+                else:
+                    env[binding.var] = new if _is_atom(new) else builder.emit(new, binding.var.name)
+            result = env.get(func.body.body)
+            if result is None or not _is_output(result):
+                result = builder.emit_output(substitute(func.body.body, env))
+        builder.emit_func_output(result)
+
+
+def _attrs(func: Function) -> dict[str, Any] | None:
+    return dict(func.attrs.items()) if func.attrs is not None else None
+
+
+def _is_output(expr: Expr) -> bool:
+    """Whether `expr` is a variable that outlives its dataflow block."""
+    return isinstance(expr, Var) and not isinstance(expr, relax.DataflowVar)
+
+
+def _is_atom(expr: Expr) -> bool:
+    return isinstance(expr, Var) or is_const(expr)
+
+
+def bindings_of(func: Function) -> Iterator[Any]:
+    """All bindings of a straight-line function, in order."""
+    for block in func.body.blocks:
+        yield from block.bindings
+
+
+def rewrite(mod: IRModule, make_visit: Callable[[Function], Visit]) -> IRModule:
+    """Rebuild every graph-level Relax function of `mod`; a pass is a `make_visit`.
+
+    `make_visit` gets the function (to look at it as a whole) and returns the visitor. Functions
+    that a later stage already owns (composite or primitive ones, PrimFuncs) are kept as they are.
+    """
+    builder = BlockBuilder()
+    kept = {}
+    for gvar, func in mod.functions_items():
+        if is_graph(func):
+            rewrite_function(func, make_visit(func), builder, gvar.name_hint)
+        else:
+            kept[gvar] = func
+    rebuilt = builder.get()
+    for gvar, func in kept.items():
+        rebuilt[gvar] = func
+    out = IRModule(rebuilt.functions, attrs=mod.attrs)
+    return drop_dead(out)
+
+
+def is_graph(func: Any) -> bool:
+    """Whether `func` is a Relax function on graph level."""
+    if not isinstance(func, Function):
+        return False
+    owned = ("Primitive", "Composite", "Codegen")
+    return func.attrs is None or not any(name in func.attrs for name in owned)
+
+
+def drop_dead(mod: IRModule) -> IRModule:
+    """Without the bindings that nothing uses."""
+    return relax.transform.DeadCodeElimination()(mod)
+
+
+def uses_of(func: Function) -> dict[Var, list[tuple[Var | None, Expr]]]:
+    """For every variable: the bindings (variable, value) that read it, None for the result."""
+    uses: dict[Var, list[tuple[Var | None, Expr]]] = {}
+
+    def note(user: Var | None, expr: Expr, within: Expr) -> None:
+        if isinstance(within, Var):
+            uses.setdefault(within, []).append((user, expr))
+        for child in operands(within):
+            note(user, expr, child)
+
+    for binding in bindings_of(func):
+        note(binding.var, binding.value, binding.value)
+    note(None, func.body.body, func.body.body)
+    return uses
+
+
+def operands(expr: Expr) -> Sequence[Expr]:
+    """The direct sub-expressions of a call, tuple or projection."""
+    if isinstance(expr, Call):
+        return list(expr.args)
+    if isinstance(expr, Tuple):
+        return list(expr.fields)
+    return [expr.tuple_value] if isinstance(expr, TupleGetItem) else []
+
+
+def add_notes(mod: IRModule, notes: Sequence[dict[str, str]]) -> IRModule:
+    """`mod` with remarks for `inspect` appended: dicts with `kind`, `node`, `text`."""
+    return mod.with_attr(NOTES, [*notes_of(mod), *notes]) if notes else mod
+
+
+def notes_of(mod: IRModule) -> list[dict[str, str]]:
+    """What the passes said so far, in order."""
+    found = mod.attrs[NOTES] if mod.attrs is not None and NOTES in mod.attrs else []
+    return [{str(k): str(v) for k, v in note.items()} for note in found]
+
+
+__all__ = [
+    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
+    "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "add_notes", "array_of", "attrs_of",
+    "bindings_of", "const", "drop_dead", "dtype_of", "is_const", "is_graph", "make_attrs",
+    "notes_of", "op_name", "operands", "relax", "rewrite", "rewrite_function", "shape_of",
+    "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The dialect of quantized operators. `from tvm_qat.qnn import build, reference`."""

@@ -1,0 +1,130 @@
+"""The arithmetic of quantized tensors in NumPy: what every kernel must repeat bit for bit.
+
+All real arithmetic is float32, one operation at a time, each rounded to nearest even; nothing
+is fused. A kernel that multiplies and then adds must keep the compiler from contracting the two
+(see `kernels.strict_float`). Values are clamped *before* they are rounded: the bounds are whole
+numbers, so the result is the same, and the conversion to integers cannot overflow.
+A NaN becomes the least value of the range.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat import fixed_point
+from tvm_qat.fixed_point import ROUNDINGS
+from tvm_qat.qparams import QParams
+
+Array = npt.NDArray[Any]
+F32 = np.float32
+LARGEST_INT32_FLOAT = F32(2147483520.0)
+"""The greatest float32 below 2^31: int32 results saturate here, not at 2^31 - 1."""
+
+
+def spread(values: Array, axis: int | None, ndim: int) -> Array:
+    """Per-channel values of shape (n,) shaped to broadcast along `axis` of an ndim-tensor."""
+    if values.ndim == 0 or axis is None:
+        return values
+    shape = [1] * ndim
+    shape[axis] = values.size
+    return values.reshape(shape)
+
+
+def saturate(real: Array, zero_point: Array, params: QParams, rounding: str = "half_even") -> Array:
+    """round(real) + zero_point, clamped to [qmin, qmax], stored as params.dtype.
+
+    `real` is float32 in steps of the output; `zero_point` broadcasts against it.
+    """
+    qmin, qmax = params.range
+    low = np.maximum(np.asarray(qmin - zero_point.astype(np.int64), F32), -LARGEST_INT32_FLOAT)
+    high = np.minimum(np.asarray(qmax - zero_point.astype(np.int64), F32), LARGEST_INT32_FLOAT)
+    with np.errstate(invalid="ignore"):
+        clamped = np.where(real > low, real, low)
+        clamped = np.where(clamped < high, clamped, high)
+    whole = ROUNDINGS[rounding](clamped.astype(F32)).astype(np.int64)
+    return np.asarray(whole + zero_point).astype(params.dtype)
+
+
+def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
+    """float32 -> integers, by one of QUANTIZE_FORMULAS; scale and zero point along params.axis."""
+    scale = spread(params.scale.astype(F32), params.axis, x.ndim)
+    zero_point = spread(params.zero_point, params.axis, x.ndim)
+    x = x.astype(F32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if formula in ROUNDINGS:
+            return saturate((x / scale).astype(F32), zero_point, params, formula)
+        if formula == "reciprocal_half_even":
+            return saturate((x * (F32(1) / scale)).astype(F32), zero_point, params)
+        if formula == "reciprocal_zero_point_inside":
+            shifted = (x * (F32(1) / scale)).astype(F32) + zero_point.astype(F32)
+            return saturate(shifted.astype(F32), np.zeros_like(zero_point), params, "half_away")
+        assert formula == "nudged_range", formula
+        return _quantize_nudged(x, scale, zero_point, params)
+
+
+QUANTIZE_FORMULAS = (
+    *ROUNDINGS,
+    "reciprocal_half_even",
+    "reciprocal_zero_point_inside",
+    "nudged_range",
+)
+"""How `qnn.quantize` divides and rounds (DESIGN: the producer's profile).
+
+- a name of ROUNDINGS: round(x / scale) + zero_point. ONNX and AIMET: half_even.
+- reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch per tensor.
+- reciprocal_zero_point_inside: round half away(x * (1 / scale) + zero_point). torch per channel.
+- nudged_range: floor((clamp(x) - nudged_min) * (1 / scale) + 0.5) + qmin. TensorFlow.
+"""
+
+
+def _quantize_nudged(x: Array, scale: Array, zero_point: Array, params: QParams) -> Array:
+    """TensorFlow's FakeQuant: clamp to the nudged range, count steps from its lower end."""
+    qmin, qmax = params.range
+    low = ((qmin - zero_point).astype(F32) * scale).astype(F32)
+    high = ((qmax - zero_point).astype(F32) * scale).astype(F32)
+    clamped = np.where(x > low, x, low)
+    clamped = np.where(clamped < high, clamped, high)
+    steps = ((clamped - low).astype(F32) * (F32(1) / scale)).astype(F32)
+    whole = np.floor((steps + F32(0.5)).astype(F32)).astype(np.int64)
+    return np.clip(whole + qmin, qmin, qmax).astype(params.dtype)
+
+
+def dequantize(q: Array, params: QParams) -> Array:
+    """integers -> float32: float32(q - zero_point) * scale."""
+    scale = spread(params.scale.astype(F32), params.axis, q.ndim)
+    return (centred(q, params).astype(F32) * scale).astype(F32)
+
+
+def centred(q: Array, params: QParams) -> Array:
+    """q - zero_point as int32 (int64 if q is)."""
+    zero_point = spread(params.zero_point, params.axis, q.ndim)
+    wide = np.int64 if q.dtype.itemsize > 4 else np.int32
+    return np.asarray(q.astype(wide) - zero_point.astype(wide))
+
+
+def multiplier(source: QParams, target: QParams) -> Array:
+    """float32(source.scale) / float32(target.scale), rounded once: what onnxruntime uses."""
+    return np.asarray(source.scale.astype(F32) / target.scale.astype(F32), F32)
+
+
+def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half_even") -> Array:
+    """From one grid to another; `rounding` is one of fixed_point.REQUANTIZE_ROUNDINGS."""
+    zero_point = spread(target.zero_point, target.axis, q.ndim)
+    axis = source.axis if source.axis is not None else target.axis
+    values = centred(q, source)
+    if rounding == "half_even":
+        factor = spread(multiplier(source, target), axis, q.ndim)
+        with np.errstate(over="ignore"):
+            real = (values.astype(F32) * factor).astype(F32)
+        return saturate(real, zero_point, target)
+    fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
+    step = (
+        fixed_point.multiply_by_quantized_multiplier
+        if rounding == "tflite"
+        else fixed_point.multiply_by_quantized_multiplier_single
+    )
+    whole = step(values, spread(fixed, axis, q.ndim), spread(shift, axis, q.ndim)).astype(np.int64)
+    return np.clip(whole + zero_point, *target.range).astype(target.dtype)
