@@ -74,7 +74,7 @@ def saturating_rounding_doubling_high_mul(a: Int, b: Int) -> Int:
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     total = product + nudge
     quotient = np.where(total >= 0, total >> 31, -((-total) >> 31))
-    return quotient.astype(np.int32)
+    return np.asarray(quotient.astype(np.int32))
 
 
 def rounding_divide_by_power_of_two(x: Int, exponent: Int) -> Int:
@@ -83,7 +83,8 @@ def rounding_divide_by_power_of_two(x: Int, exponent: Int) -> Int:
     mask = (np.int64(1) << exponent.astype(np.int64)) - 1
     remainder = wide & mask
     threshold = (mask >> 1) + (wide < 0)
-    return ((wide >> exponent.astype(np.int64)) + (remainder > threshold)).astype(np.int32)
+    quotient = (wide >> exponent.astype(np.int64)) + (remainder > threshold)
+    return np.asarray(quotient.astype(np.int32))
 
 
 def multiply_by_quantized_multiplier(x: Int, multiplier: Int, shift: Int) -> Int:
@@ -102,7 +103,7 @@ def multiply_by_quantized_multiplier_single(x: Int, multiplier: Int, shift: Int)
     total_shift = 31 - shift.astype(np.int64)
     product = x.astype(np.int64) * multiplier.astype(np.int64)
     rounded = (product + (np.int64(1) << (total_shift - 1))) >> total_shift
-    return np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32)
+    return np.asarray(np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32))
 
 
 def bits_for(count: int) -> int:

@@ -83,7 +83,7 @@ class QParams:
     def with_(self, **changes: object) -> QParams:
         """A copy with some fields changed; checked again."""
         names = ("scale", "zero_point", "dtype", "axis", "qmin", "qmax")
-        return QParams(**{**{n: getattr(self, n) for n in names}, **changes})  # type: ignore[arg-type]
+        return QParams(**{**{n: getattr(self, n) for n in names}, **changes})
 
     def check_axis(self, shape: tuple[object, ...]) -> QParams:
         """Self with a non-negative axis, after checking it against a tensor's shape.
@@ -105,8 +105,8 @@ class QParams:
         return (
             self.dtype == other.dtype
             and self.axis == other.axis
-            and np.array_equal(*np.broadcast_arrays(self.scale, other.scale))
-            and np.array_equal(*np.broadcast_arrays(self.zero_point, other.zero_point))
+            and bool(np.all(self.scale == other.scale))
+            and bool(np.all(self.zero_point == other.zero_point))
         )
 
     def __eq__(self, other: object) -> bool:

@@ -89,7 +89,7 @@ def _quantize_nudged(x: Array, scale: Array, zero_point: Array, params: QParams)
     clamped = np.where(clamped < high, clamped, high)
     steps = ((clamped - low).astype(F32) * (F32(1) / scale)).astype(F32)
     whole = np.floor((steps + F32(0.5)).astype(F32)).astype(np.int64)
-    return np.clip(whole + qmin, qmin, qmax).astype(params.dtype)
+    return np.asarray(np.clip(whole + qmin, qmin, qmax).astype(params.dtype))
 
 
 def dequantize(q: Array, params: QParams) -> Array:

@@ -49,7 +49,8 @@ def conv(
             slice(t * d, t * d + (n - 1) * s + 1, s)
             for t, d, n, s in zip(tap, dilation, sizes, strides, strict=True)
         )
-        total += _grouped_matmul(x[(slice(None), *window)], w[tap], groups)
+        everywhere = slice(None)
+        total += _grouped_matmul(x[(everywhere, *window)], w[tap], groups)
     return _to_layout(to_int32(total), "N" + _dims(spatial) + "C", data_layout)
 
 
@@ -112,7 +113,7 @@ def _grouped_matmul(x: Array, w: Array, groups: int) -> Array:
         return np.asarray(x @ w)
     per_group = x.reshape(*x.shape[:-1], groups, -1)
     weights = w.reshape(w.shape[0], groups, -1)
-    return np.einsum("...gc,cgo->...go", per_group, weights).reshape(*x.shape[:-1], -1)
+    return np.asarray(np.einsum("...gc,cgo->...go", per_group, weights)).reshape(*x.shape[:-1], -1)
 
 
 def _transposed_tap(x: Array, w: Array, groups: int) -> Array:
@@ -121,4 +122,4 @@ def _transposed_tap(x: Array, w: Array, groups: int) -> Array:
         return np.asarray(x @ w)
     per_group = x.reshape(*x.shape[:-1], groups, -1)
     weights = w.reshape(groups, -1, w.shape[1])
-    return np.einsum("...gc,gco->...go", per_group, weights).reshape(*x.shape[:-1], -1)
+    return np.asarray(np.einsum("...gc,gco->...go", per_group, weights)).reshape(*x.shape[:-1], -1)

@@ -169,7 +169,7 @@ def softmax(q: Array, source: QParams, output: QParams, *, axis: int, **_: Any) 
 def exp_table(scale: float, length: int) -> Array:
     """round(exp(-scale * d) * 2^b) for d = 0..255, int32; b leaves room to add up `length` of them."""
     bits = 30 - bits_for(length)
-    return np.rint(np.exp(-scale * np.arange(256)) * 2.0**bits).astype(np.int32)
+    return np.asarray(np.rint(np.exp(-scale * np.arange(256)) * 2.0**bits).astype(np.int32))
 
 
 def lut(q: Array, table: Array, **_: Any) -> Array:

@@ -19,7 +19,7 @@ def evaluate(call: Expr, operands: Sequence[Any]) -> Array:
     name = call.op.name
     attrs = attrs_of(call)
     named = dict(zip(OPS[name].args, operands, strict=True))
-    return _EVALUATORS[name](named, attrs)
+    return np.asarray(_EVALUATORS[name](named, attrs))
 
 
 def _role(role: str, named: dict[str, Any], attrs: dict[str, Any], data: str = "data") -> QParams:

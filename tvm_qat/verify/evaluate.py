@@ -1,0 +1,141 @@
+"""Evaluates a Relax module binding by binding: the oracle for whole models.
+
+Operators of the dialect are evaluated by their NumPy reference; every other operator is
+compiled by TVM alone, in its plainest form. On the imported module this gives the simulation
+(what training saw), on the folded module the integer result that compiled code must repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.errors import InputError
+from tvm_qat.ir import (
+    BlockBuilder,
+    Call,
+    Expr,
+    Function,
+    IRModule,
+    TensorType,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    bindings_of,
+    is_const,
+    op_name,
+    relax,
+    shape_of,
+    tvm,
+)
+from tvm_qat.qnn.reference import evaluate as evaluate_qnn
+from tvm_qat.qnn.table import OPS
+
+Array = npt.NDArray[Any]
+Observe = Callable[[Var, Expr, Any], None]
+
+
+def evaluate_module(
+    mod: IRModule, inputs: Mapping[str, Array] | Sequence[Array], observe: Observe | None = None
+) -> list[Array]:
+    """The outputs of `main` for NumPy inputs, in order.
+
+    inputs : arrays in the order of main's parameters, or by its `input_names` attribute.
+    observe : called with (variable, expression, value) after each binding of main.
+    """
+    func = mod["main"]
+    arrays = _in_order(func, inputs)
+    func = func.bind_symbolic_vars(_dimensions(func, arrays))
+    result = _run(mod, func, arrays, observe)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def _in_order(func: Function, inputs: Mapping[str, Array] | Sequence[Array]) -> list[Array]:
+    if not isinstance(inputs, Mapping):
+        return list(inputs)
+    names = [str(name) for name in func.attrs["input_names"]]
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise InputError(f"no data for input {', '.join(missing)}")
+    return [inputs[name] for name in names]
+
+
+def _dimensions(func: Function, arrays: Sequence[Array]) -> dict[Any, int]:
+    """The value of every symbolic dimension, read off the arrays."""
+    known: dict[Any, int] = {}
+    for param, array in zip(func.params, arrays, strict=True):
+        for dim, size in zip(shape_of(param) or (), array.shape, strict=False):
+            if isinstance(dim, tvm.tirx.Var):
+                known[dim] = size
+    return known
+
+
+def _run(mod: IRModule, func: Function, arrays: Sequence[Array], observe: Observe | None) -> Any:
+    env: dict[Var, Any] = dict(zip(func.params, arrays, strict=True))
+    for binding in bindings_of(func):
+        env[binding.var] = _value(mod, binding.value, env)
+        if observe is not None:
+            observe(binding.var, binding.value, env[binding.var])
+    return _value(mod, func.body.body, env)
+
+
+def _value(mod: IRModule, expr: Expr, env: dict[Var, Any]) -> Any:
+    if isinstance(expr, Var):
+        return env[expr]
+    if is_const(expr):
+        return array_of(expr)
+    if isinstance(expr, Tuple):
+        return tuple(_value(mod, field, env) for field in expr.fields)
+    if isinstance(expr, TupleGetItem):
+        return _value(mod, expr.tuple_value, env)[expr.index]
+    if not isinstance(expr, Call):
+        return expr
+    operands = [_value(mod, arg, env) for arg in expr.args]
+    if op_name(expr) in OPS:
+        return evaluate_qnn(expr, operands)
+    if isinstance(expr.op, tvm.ir.GlobalVar) and isinstance(mod[expr.op], Function):
+        return _run(mod, mod[expr.op], operands, None)
+    return _evaluate_float(mod, expr, operands)
+
+
+_compiled: dict[str, Any] = {}
+
+
+def _evaluate_float(mod: IRModule, call: Expr, operands: Sequence[Any]) -> Any:
+    """One ordinary call, compiled alone; array operands become parameters."""
+    alone, tensors = _module_of(call, operands)
+    key = alone.script(show_meta=True)
+    if key not in _compiled:
+        with tvm.transform.PassContext(opt_level=0):
+            executable = relax.build(alone, target="llvm")
+        _compiled[key] = relax.VirtualMachine(executable, tvm.cpu())
+    result = _compiled[key]["main"](*[tvm.runtime.tensor(np.ascontiguousarray(t)) for t in tensors])
+    if hasattr(result, "numpy"):
+        return result.numpy()
+    return tuple(part.numpy() for part in result)
+
+
+def _module_of(call: Expr, operands: Sequence[Any]) -> tuple[IRModule, list[Array]]:
+    params: list[Var] = []
+    tensors: list[Array] = []
+
+    def parameter(value: Any) -> Expr:
+        if isinstance(value, tuple):
+            return Tuple([parameter(part) for part in value])
+        if not isinstance(value, np.ndarray | np.generic):
+            return value
+        params.append(Var(f"p{len(params)}", TensorType(value.shape, str(value.dtype))))
+        tensors.append(np.asarray(value))
+        return params[-1]
+
+    args = [parameter(value) for value in operands]
+    builder = BlockBuilder()
+    with builder.function("main", params):
+        with builder.dataflow():
+            result = builder.emit_output(Call(call.op, args, call.attrs, call.ty_args))
+        builder.emit_func_output(result)
+    return builder.get(), tensors
