@@ -35,9 +35,12 @@ def quantize(data: Expr, output: QParams, rounding: str = "half_even") -> Expr:
     return _call("qnn.quantize", [data, *operands_of(output)], rounding=rounding, **attrs)
 
 
-def quantize_at_run_time(data: Expr, scale: Expr, zero_point: Expr, dtype: str, qmin: int, qmax: int) -> Expr:
-    """The same per tensor with scale (float32) and zero point (int32) computed by the graph."""
+def quantize_at_run_time(
+    data: Expr, scale: Expr, zero_point: Expr, dtype: str, qmin: int, qmax: int, axis: int | None = None
+) -> Expr:
+    """The same with scale (float32) and zero point (int32) computed by the graph; (n,) along `axis`."""
     attrs = {"out_dtype": dtype, "qmin": qmin, "qmax": qmax, "rounding": "half_even"}
+    attrs |= {} if axis is None else {"output_axis": axis}
     return _call("qnn.quantize", [data, scale, zero_point], **attrs)
 
 
@@ -47,9 +50,12 @@ def dequantize(data: Expr, source: QParams, out_dtype: str = "float32") -> Expr:
     return _call("qnn.dequantize", [data, *operands_of(source)], out_dtype=out_dtype, **attrs)
 
 
-def dequantize_at_run_time(data: Expr, scale: Expr, zero_point: Expr) -> Expr:
-    """The same per tensor with parameters computed by the graph."""
-    return _call("qnn.dequantize", [data, scale, zero_point], out_dtype="float32")
+def dequantize_at_run_time(
+    data: Expr, scale: Expr, zero_point: Expr, axis: int | None = None, out_dtype: str = "float32"
+) -> Expr:
+    """The same with parameters computed by the graph: scalars, or (n,) along `axis`."""
+    attrs: dict[str, Any] = {"out_dtype": out_dtype} | ({} if axis is None else {"input_axis": axis})
+    return _call("qnn.dequantize", [data, scale, zero_point], **attrs)
 
 
 def requantize(data: Expr, source: QParams, output: QParams, rounding: str = "half_even") -> Expr:

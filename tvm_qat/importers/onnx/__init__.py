@@ -1,0 +1,25 @@
+"""The ONNX importer.
+
+    load      bytes -> ModelProto, external data, model-local functions inlined
+    check     what must hold before anything is translated
+    inputs    graph inputs -> parameters
+    graph     the walk: node by node, constants folded, source names kept
+    table     (domain, operator) -> converter
+    qdq qoperator microsoft dynamic          quantization
+    conv pool floats stock                   everything else
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm_qat.importers.detect import Shapes
+from tvm_qat.importers.onnx.check import checked
+from tvm_qat.importers.onnx.graph import translate
+from tvm_qat.importers.onnx.load import load
+from tvm_qat.ir import IRModule
+
+
+def import_onnx(source: Any, input_shapes: Shapes) -> IRModule:
+    """source: a path, bytes or an onnx.ModelProto."""
+    return translate(checked(load(source)), input_shapes)

@@ -1,0 +1,140 @@
+"""What must hold before a model is translated; whatever does not is one clear line.
+
+onnx's own checker and type inference do most of it, node by node, so that a message can name
+the node. Operators of domains that onnx does not know are left to their converters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+
+import onnx
+from onnx import ModelProto, NodeProto, checker, shape_inference
+
+from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.onnx.load import Model
+from tvm_qat.importers.onnx.order import sorted_nodes
+from tvm_qat.importers.onnx.table import converter_of
+
+OLDEST_OPSET = 10
+"""The first with QuantizeLinear."""
+
+_CHECKED_DOMAINS = ("", "ai.onnx")
+
+
+def checked(model: Model) -> Model:
+    """The model with its nodes sorted, or InputError / UnsupportedError."""
+    _check_header(model)
+    _check_operators(model)
+    model = replace(model, proto=_with_nodes(model.proto, sorted_nodes(model)))
+    _check_nodes(model)
+    return model
+
+
+def element_types(model: Model) -> dict[str, int]:
+    """The ONNX element type of every value that type inference can name.
+
+    Declared shapes of intermediate values and outputs are dropped first: exporters leave stale
+    ones behind, and those of the inputs decide.
+    """
+    bare = ModelProto()
+    bare.CopyFrom(model.proto)
+    del bare.graph.value_info[:]
+    for output in bare.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    try:
+        inferred = shape_inference.infer_shapes(bare, check_type=True, strict_mode=True)
+    except (shape_inference.InferenceError, checker.ValidationError, ValueError) as error:
+        node, reason = _inference_message(str(error))
+        raise InputError(
+            located(reason, file=model.file, node=node, remedy="onnx.checker rejects it as well")
+        ) from None
+    graph = inferred.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.value_info, *graph.input, *graph.output)}
+    return types | {t.name: t.data_type for t in graph.initializer}
+
+
+def _check_header(model: Model) -> None:
+    proto = model.proto
+    if proto.ir_version <= 0 or not proto.HasField("graph") or not proto.graph.output:
+        reason = "is not an ONNX model (no version, graph or output)"
+        raise InputError(located(reason, file=model.file, remedy="copy or export it again"))
+    newest = onnx.defs.onnx_opset_version()
+    if not OLDEST_OPSET <= model.opset <= newest:
+        reason = f"opset {model.opset} is outside {OLDEST_OPSET}..{newest}"
+        raise UnsupportedError(
+            located(reason, file=model.file, remedy="convert it with onnx.version_converter")
+        )
+    if proto.graph.sparse_initializer:
+        reason = f"sparse initializer {proto.graph.sparse_initializer[0].values.name!r} is not supported"
+        raise UnsupportedError(located(reason, file=model.file, remedy="store it as a dense tensor"))
+
+
+def _check_operators(model: Model) -> None:
+    """All operators without a translation, at once, each with its nodes."""
+    missing: dict[str, list[str]] = {}
+    for node in model.proto.graph.node:
+        if converter_of(node.domain, node.op_type) is None:
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            missing.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
+    if missing:
+        kinds = ", ".join(f"{kind} ({_some(names)})" for kind, names in sorted(missing.items()))
+        reason = f"operators without a translation: {kinds}"
+        remedy = "replace them, or cut the model before them"
+        raise UnsupportedError(located(reason, file=model.file, remedy=remedy))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _with_nodes(proto: ModelProto, nodes: list[NodeProto]) -> ModelProto:
+    result = ModelProto()
+    result.CopyFrom(proto)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    return result
+
+
+def _check_nodes(model: Model) -> None:
+    context = checker.C.CheckerContext()
+    context.ir_version = model.proto.ir_version
+    context.opset_imports = {
+        "" if entry.domain == "ai.onnx" else entry.domain: entry.version
+        for entry in model.proto.opset_import
+    } | {"": model.opset}
+    for node in model.proto.graph.node:
+        if node.domain not in _CHECKED_DOMAINS:
+            continue
+        repeated = [name for name, count in Counter(a.name for a in node.attribute).items() if count > 1]
+        try:
+            checker.check_node(node, context)
+        except checker.ValidationError as error:
+            repeated.append(str(error))
+        if repeated:
+            raise InputError(
+                located(_first_reason(repeated[0]), file=model.file, node=node_label(node))
+            ) from None
+
+
+def node_label(node: NodeProto) -> str:
+    """`'conv1' (Conv)`; a nameless node is called after its first output."""
+    name = node.name or (node.output[0] if node.output else "")
+    return f"'{name}' ({node.op_type})"
+
+
+def _first_reason(message: str) -> str:
+    """The checker's message without the context it appends."""
+    return message.split("==>")[0].replace("\n", " ").strip().rstrip(".")
+
+
+def _inference_message(message: str) -> tuple[str | None, str]:
+    """(node, reason) out of `[ShapeInferenceError] (op_type:Gemm, node name: x): reason`."""
+    found = re.search(r"\(op_type:\s*([^,)]+)(?:, node name:\s*(.*?))?\):\s*(.*)", message, re.DOTALL)
+    if not found:
+        return None, _first_reason(message)
+    kind, name, reason = found.groups()
+    return f"'{name or ''}' ({kind})", _first_reason(reason)

@@ -1,0 +1,225 @@
+"""The walk over the nodes: operands looked up, constants folded, converters called.
+
+TVM's converters emit bindings of their own, and a span can be given to an expression only when
+it is made. So the walk notes the last variable of each node, and a second pass over the finished
+function, where bindings stand in the order of emission, attaches the names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx import NodeProto, helper
+
+from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.onnx.check import element_types
+from tvm_qat.importers.onnx.fold import constant_of, folded
+from tvm_qat.importers.onnx.grids import emit
+from tvm_qat.importers.onnx.inputs import MOST_ELEMENTS, model_inputs, parameters
+from tvm_qat.importers.onnx.load import Model
+from tvm_qat.importers.onnx.node import Node
+from tvm_qat.importers.onnx.stock import decoded, first_line
+from tvm_qat.importers.onnx.table import converter_of
+from tvm_qat.importers.onnx.tensors import to_array, type_name
+from tvm_qat.ir import (
+    BlockBuilder,
+    Expr,
+    Function,
+    IRModule,
+    Tuple,
+    TupleGetItem,
+    TupleType,
+    Var,
+    array_of,
+    bindings_of,
+    const,
+    is_const,
+    relax,
+    rewrite,
+    shape_of,
+    static_shape,
+    tvm,
+    with_source,
+)
+
+
+@dataclass
+class Scope:
+    """What the walk knows so far: values by name, element types, the last variable of each node."""
+
+    model: Model
+    builder: BlockBuilder
+    values: dict[str, Expr]
+    types: Mapping[str, int]
+    marks: list[tuple[Var, str]] = field(default_factory=list)
+
+
+def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModule:
+    """The model as a module with one function `main`, its body one dataflow block."""
+    types = element_types(model)
+    params = parameters(model, input_shapes)
+    scope = Scope(model, BlockBuilder(), dict(params), types)
+    _add_initializers(scope)
+    names = _source_names(model.proto.graph.node)
+    with scope.builder.function("main", list(params.values())):
+        with scope.builder.dataflow():
+            for node, name in zip(model.proto.graph.node, names, strict=True):
+                _translate_node(scope, node, name)
+            result = scope.builder.emit_output(_result(scope))
+        scope.builder.emit_func_output(result)
+    return _finished(scope)
+
+
+def _add_initializers(scope: Scope) -> None:
+    used = {name for node in scope.model.proto.graph.node for name in node.input}
+    used |= {output.name for output in scope.model.proto.graph.output}
+    for tensor in scope.model.proto.graph.initializer:
+        if tensor.name not in used:
+            continue
+        try:
+            scope.values[tensor.name] = const(to_array(tensor, scope.model.folder))
+        except InputError as error:
+            raise type(error)(located(str(error), file=scope.model.file)) from None
+
+
+def _source_names(nodes: Sequence[NodeProto]) -> list[str]:
+    """The nodes' own names; nameless ones are called after their output. All distinct."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for index, node in enumerate(nodes):
+        name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{index}"
+        unique = name if name not in taken else f"{name}#{index}"
+        taken.add(unique)
+        names.append(unique)
+    return names
+
+
+def _translate_node(scope: Scope, proto: NodeProto, name: str) -> None:
+    try:
+        inputs = tuple(scope.values[i] if i else None for i in proto.input)
+        results = _folded(scope, proto, inputs)
+        if results is None:
+            node = _node(scope, proto, name, inputs)
+            results = _emitted(scope, node, _converted(scope, node))
+        if len(results) < len([output for output in proto.output if output]):
+            raise UnsupportedError(f"only {len(results)} of its {len(proto.output)} outputs can be translated")
+    except InputError as error:
+        label = f"'{name}' ({proto.op_type})"
+        raise type(error)(located(str(error), file=scope.model.file, node=label)) from None
+    for output, value in zip(proto.output, results, strict=False):
+        if output:
+            scope.values[output] = value
+        if isinstance(value, Var):
+            scope.marks.append((value, name))
+
+
+def _folded(scope: Scope, proto: NodeProto, inputs: Sequence[Expr | None]) -> list[Expr] | None:
+    """The results of a node that needs no code; None for all others."""
+    if proto.domain not in ("", "ai.onnx"):
+        return None
+    if proto.op_type == "Constant":
+        return [const(constant_of(proto, scope.model.folder))]
+    if proto.op_type == "Identity" and inputs[0] is not None:
+        return [inputs[0]]
+    if proto.op_type == "Shape" and inputs[0] is not None and not isinstance(inputs[0].ty, relax.ShapeType):
+        shape = static_shape(inputs[0])
+        attrs = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+        cut = slice(attrs.get("start", 0), attrs.get("end"))
+        return None if shape is None else [const(shape[cut], "int64")]
+    if not all(value is None or is_const(value) for value in inputs):
+        return None
+    operands = [None if value is None else array_of(value) for value in inputs]
+    arrays = folded(proto, scope.model.opset, operands)
+    return None if arrays is None else [const(array) for array in arrays]
+
+
+def _node(scope: Scope, proto: NodeProto, name: str, inputs: tuple[Expr | None, ...]) -> Node:
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    raw = {a.name: _attribute(helper.get_attribute_value(a)) for a in proto.attribute}
+    types = tuple(type_name(scope.types[i]) if scope.types.get(i) else "" for i in proto.input)
+    return Node(
+        name, proto.op_type, domain, scope.model.opset, inputs, types, decoded(raw), raw, tuple(proto.output)
+    )
+
+
+def _attribute(value: Any) -> Any:
+    return value if isinstance(value, bytes | int | float) or not hasattr(value, "__len__") else tuple(value)
+
+
+def _converted(scope: Scope, node: Node) -> Any:
+    converter = converter_of(node.domain, node.op)
+    assert converter is not None, node.op
+    return converter(scope.builder, node)
+
+
+def _emitted(scope: Scope, node: Node, result: Any) -> list[Expr]:
+    """Every result bound to a variable; shapes and constants stay what they are."""
+    if not isinstance(result, list | tuple):
+        result = [result]
+    parts: list[Expr] = []
+    for expr in result:
+        fields = expr.fields if isinstance(expr, Tuple) else [expr]
+        for each in fields:
+            parts.extend(_bound(scope.builder, each))
+    for part in parts:
+        shape = shape_of(part) or ()
+        if math.prod(size for size in shape if isinstance(size, int)) > MOST_ELEMENTS:
+            raise InputError(f"its result of shape {shape} is too large")
+    return parts
+
+
+def _bound(builder: BlockBuilder, expr: Expr) -> list[Expr]:
+    if not isinstance(expr, relax.Expr) or isinstance(expr, relax.ShapeExpr):
+        return [expr]
+    try:
+        var = emit(builder, expr)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"its operands do not fit: {first_line(error)}") from None
+    if isinstance(var.ty, TupleType):
+        return [builder.emit(TupleGetItem(var, i)) for i in range(len(var.ty.fields))]
+    return [var]
+
+
+def _result(scope: Scope) -> Expr:
+    outputs = []
+    for output in scope.model.proto.graph.output:
+        value = scope.values[output.name]
+        if isinstance(value.ty, relax.ShapeType):
+            value = scope.builder.emit(relax.op.shape_to_tensor(value))
+            scope.marks.append((value, output.name))
+        outputs.append(value)
+    return outputs[0] if len(outputs) == 1 else Tuple(outputs)
+
+
+def _finished(scope: Scope) -> IRModule:
+    """The module with source names on its bindings and the model's own names on its function."""
+    mod = scope.builder.get()
+    if any(isinstance(binding, relax.MatchCast) for binding in bindings_of(mod["main"])):
+        reason = "a shape is computed from data at run time, which is not supported"
+        raise UnsupportedError(located(reason, file=scope.model.file, remedy="export with constant shapes"))
+    owners = _owners(mod["main"], scope.marks)
+    mod = rewrite(mod, lambda _func: lambda _builder, var, value: with_source(value, owners.get(var)))
+    graph = scope.model.proto.graph
+    mod["main"] = mod["main"].with_attrs(
+        {
+            "input_names": [value.name for value in model_inputs(scope.model)],
+            "output_names": [output.name for output in graph.output],
+        }
+    )
+    return mod
+
+
+def _owners(func: Function, marks: Sequence[tuple[Var, str]]) -> dict[Var, str]:
+    """Which node each binding came from: the one whose last variable follows next."""
+    order = [binding.var for binding in bindings_of(func)]
+    position = {var: index for index, var in enumerate(order)}
+    owners: dict[Var, str] = {}
+    begin = 0
+    for var, name in marks:
+        end = position.get(var, -1) + 1
+        owners.update(dict.fromkeys(order[begin:end], name))
+        begin = max(begin, end)
+    return owners

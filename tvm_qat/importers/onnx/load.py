@@ -1,0 +1,66 @@
+"""Reads an ONNX model from a path, bytes or an object, without touching its external data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+
+from tvm_qat.errors import InputError, located
+
+
+@dataclass(frozen=True)
+class Model:
+    """A parsed model.
+
+    file : its name for messages.
+    folder : where its external data may lie; None if it did not come from a file.
+    opset : version of the operators of domain "" ("ai.onnx" is another name of it).
+    """
+
+    proto: onnx.ModelProto
+    file: str
+    folder: Path | None
+
+    @property
+    def opset(self) -> int:
+        versions = [entry.version for entry in self.proto.opset_import if entry.domain in ("", "ai.onnx")]
+        return max(versions, default=1)
+
+
+def load(source: Any) -> Model:
+    """source: an existing regular file, bytes, or an onnx.ModelProto (which is not changed)."""
+    if isinstance(source, Path):
+        return Model(_inlined(_parse(source.read_bytes(), source.name), source.name), source.name, source.parent)
+    if isinstance(source, bytes):
+        return Model(_inlined(_parse(source, "model"), "model"), "model", None)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(source)
+    return Model(_inlined(copy, "model"), "model", None)
+
+
+def _parse(data: bytes, file: str) -> onnx.ModelProto:
+    if not data:
+        raise InputError(located("the file is empty", file=file, remedy="copy or export it again"))
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        reason = "is not an ONNX model, or is truncated"
+        raise InputError(located(reason, file=file, remedy="copy or export it again")) from None
+    return model
+
+
+def _inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
+    """Model-local functions replaced by their bodies."""
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except (RuntimeError, ValueError) as error:
+        reason = f"its functions cannot be inlined: {error}"
+        raise InputError(located(reason, file=file, remedy="export without model-local functions")) from None

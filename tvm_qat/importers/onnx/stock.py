@@ -1,0 +1,62 @@
+"""TVM's own converters, for the operators on floats and shapes, called at one single place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm_qat.errors import UnsupportedError
+from tvm_qat.importers.onnx.node import Node
+from tvm_qat.ir import BlockBuilder, Expr, relax, tvm
+
+_SHAPE_OPERATORS = (
+    "Reshape", "Resize", "ConstantOfShape", "Gather", "Slice", "Shape", "Expand", "Concat", "Equal",
+    "Where", "Cast", "CastLike", "Squeeze", "Add", "Sub", "Mul", "Div", "Unsqueeze",
+)  # fmt: skip
+"""Operators whose converters take the shape of a tensor as it is; others get it as a tensor."""
+
+_FOREIGN_ERRORS = (
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    TypeError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    AttributeError,
+)
+"""What TVM's converters and type rules raise on models they do not expect."""
+
+
+def stock(builder: BlockBuilder, node: Node) -> Expr:
+    """The node through TVM's converter of the same name."""
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    inputs = onnx_frontend.onnx_input(_operand(builder, node, value) for value in node.inputs)
+    attrs = dict(node.raw_attrs)
+    attrs["tvm_custom"] = {"name": node.name, "num_outputs": len(node.outputs)}
+    try:
+        converter = onnx_frontend._get_convert_map()[node.op].get_converter(node.opset)
+        result = converter(builder, inputs, attrs, [{}, {}])
+        return builder.normalize(result) if isinstance(result, relax.Expr) else result
+    except _FOREIGN_ERRORS as error:
+        raise UnsupportedError(f"TVM cannot translate it: {first_line(error)}") from None
+
+
+def first_line(error: BaseException) -> str:
+    """What a TVM error says, without the C++ trace around it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith(("File ", "Traceback", "[bt]", "^"))]
+    return (said[-1] if said else type(error).__name__)[:300]
+
+
+def _operand(builder: BlockBuilder, node: Node, value: Expr | None) -> Expr | None:
+    is_shape = value is not None and isinstance(value.ty, relax.ShapeType)
+    if is_shape and node.op not in _SHAPE_OPERATORS:
+        return builder.emit(relax.op.shape_to_tensor(value))
+    return value
+
+
+def decoded(attrs: dict[str, Any]) -> dict[str, Any]:
+    """Strings of attributes as str."""
+    return {key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for key, value in attrs.items()}  # fmt: skip

@@ -1,0 +1,59 @@
+"""(domain, operator) -> converter. To add a source operator: its function, its row here.
+
+A converter takes the builder and the node and returns an expression, or a list of them for
+several outputs; it may emit bindings on the way. It raises InputError or UnsupportedError with
+the reason alone: the walk adds file and node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tvm_qat.importers.onnx import conv, qdq
+from tvm_qat.importers.onnx.node import Node
+from tvm_qat.importers.onnx.stock import stock
+from tvm_qat.ir import BlockBuilder
+
+Converter: TypeAlias = Callable[[BlockBuilder, Node], Any]
+
+_OWN: dict[str, Converter] = {
+    "Conv": conv.conv,
+    "ConvTranspose": conv.conv_transpose,
+    "DequantizeLinear": qdq.dequantize_linear,
+    "QuantizeLinear": qdq.quantize_linear,
+}
+"""Operators of ONNX itself that have a converter here."""
+
+_STOCK = (
+    "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
+    "BatchNormalization", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
+    "CastLike", "Ceil", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumSum", "DepthToSpace", "Div",
+    "Dropout", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor",
+    "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool",
+    "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid",
+    "HardSwish", "Hardmax", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization",
+    "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpPool", "MatMul", "Max", "Mean",
+    "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "PRelu",
+    "Pow", "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "ScatterElements", "ScatterND", "Selu",
+    "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus",
+    "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh",
+    "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
+    "AveragePool", "MaxPool", "Clip", "Pad",
+)  # fmt: skip
+"""Operators that TVM's own converter translates rightly."""
+
+_FOLDED_ONLY = ("Constant", "Identity")
+"""Operators that the walk resolves before any converter is asked."""
+
+_TABLE: dict[tuple[str, str], Converter] = {
+    **{("", name): stock for name in (*_STOCK, *_FOLDED_ONLY)},
+    **{("", name): function for name, function in _OWN.items()},
+}
+
+
+def converter_of(domain: str, op: str) -> Converter | None:
+    """None for an operator without a translation. The domain "ai.onnx" is the empty one."""
+    return _TABLE.get(("" if domain == "ai.onnx" else domain, op))
