@@ -146,34 +146,22 @@ Visit: TypeAlias = Callable[[BlockBuilder, Var, Expr], Expr | None]
 """(builder, the old variable, its value with operands already rewritten) -> new value or None."""
 
 
-def rewrite_function(func: Function, visit: Visit, builder: BlockBuilder, name: str) -> None:
-    """Rebuild `func` in `builder`, binding by binding; a None from `visit` keeps the binding."""
+def rewrite_function(func: Function, visit: Visit, builder: BlockBuilder) -> Expr:
+    """Rebuild the body of `func`, binding by binding; a None from `visit` keeps the binding."""
     env: dict[Var, Expr] = {}
-    private = func.attrs is None or "global_symbol" not in func.attrs
-    with builder.function(name, list(func.params), attrs=_attrs(func), private=private):
-        with builder.dataflow():
-            for binding in bindings_of(func):
-                value = substitute(binding.value, env)
-                new = visit(builder, binding.var, value)
-                new = value if new is None else new
-                new = with_source(new, source_of(binding.value))
-                if binding.var.same_as(func.body.body):
-                    env[binding.var] = builder.emit_output(new, binding.var.name)
-                else:
-                    env[binding.var] = new if _is_atom(new) else builder.emit(new, binding.var.name)
-            result = env.get(func.body.body)
-            if result is None or not _is_output(result):
-                result = builder.emit_output(substitute(func.body.body, env))
-        builder.emit_func_output(result)
+    for binding in bindings_of(func):
+        value = substitute(binding.value, env)
+        new = visit(builder, binding.var, value)
+        new = value if new is None else new
+        new = with_source(new, source_of(binding.value))
+        if binding.var.same_as(func.body.body):
+            return builder.emit_output(new, binding.var.name)
+        env[binding.var] = new if _is_atom(new) else builder.emit(new, binding.var.name)
+    return builder.emit_output(substitute(func.body.body, env))
 
 
 def _attrs(func: Function) -> dict[str, Any] | None:
     return dict(func.attrs.items()) if func.attrs is not None else None
-
-
-def _is_output(expr: Expr) -> bool:
-    """Whether `expr` is a variable that outlives its dataflow block."""
-    return isinstance(expr, Var) and not isinstance(expr, relax.DataflowVar)
 
 
 def _is_atom(expr: Expr) -> bool:
@@ -187,23 +175,34 @@ def bindings_of(func: Function) -> Iterator[Any]:
 
 
 def rewrite(mod: IRModule, make_visit: Callable[[Function], Visit]) -> IRModule:
-    """Rebuild every graph-level Relax function of `mod`; a pass is a `make_visit`.
+    """Rebuild every graph-level function of `mod`; a simple pass is a `make_visit`.
 
-    `make_visit` gets the function (to look at it as a whole) and returns the visitor. Functions
-    that a later stage already owns (composite or primitive ones, PrimFuncs) are kept as they are.
+    `make_visit` gets the function (to look at it as a whole) and returns the visitor.
+    """
+    return rebuild(mod, lambda func, builder: rewrite_function(func, make_visit(func), builder))
+
+
+def rebuild(mod: IRModule, make_body: Callable[[Function, BlockBuilder], Expr]) -> IRModule:
+    """A module whose graph-level functions have new bodies.
+
+    `make_body` emits bindings into an open dataflow block and returns its output variable.
+    Functions that a later stage already owns (composite ones, PrimFuncs) are kept as they are;
+    bindings that nothing uses are removed.
     """
     builder = BlockBuilder()
     kept = {}
     for gvar, func in mod.functions_items():
-        if is_graph(func):
-            rewrite_function(func, make_visit(func), builder, gvar.name_hint)
-        else:
+        if not is_graph(func):
             kept[gvar] = func
-    rebuilt = builder.get()
-    for gvar, func in kept.items():
-        rebuilt[gvar] = func
-    out = IRModule(rebuilt.functions, attrs=mod.attrs)
-    return drop_dead(out)
+            continue
+        private = func.attrs is None or "global_symbol" not in func.attrs
+        params = list(func.params)
+        with builder.function(gvar.name_hint, params, attrs=_attrs(func), private=private):
+            with builder.dataflow():
+                result = make_body(func, builder)
+            builder.emit_func_output(result)
+    functions = dict(builder.get().functions_items()) | kept
+    return drop_dead(IRModule(functions, attrs=mod.attrs))
 
 
 def is_graph(func: Any) -> bool:
@@ -259,6 +258,6 @@ __all__ = [
     "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
     "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "add_notes", "array_of", "attrs_of",
     "bindings_of", "const", "drop_dead", "dtype_of", "is_const", "is_graph", "make_attrs",
-    "notes_of", "op_name", "operands", "relax", "rewrite", "rewrite_function", "shape_of",
+    "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "shape_of",
     "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

@@ -49,8 +49,8 @@ def conv(
             slice(t * d, t * d + (n - 1) * s + 1, s)
             for t, d, n, s in zip(tap, dilation, sizes, strides, strict=True)
         )
-        everywhere = slice(None)
-        total += _grouped_matmul(x[(everywhere, *window)], w[tap], groups)
+        batch_and_window = (slice(None), *window)
+        total += _grouped_matmul(x[batch_and_window], w[tap], groups)
     return _to_layout(to_int32(total), "N" + _dims(spatial) + "C", data_layout)
 
 

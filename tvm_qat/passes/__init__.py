@@ -1,0 +1,1 @@
+"""IRModule -> IRModule. One pass a file; their order stands in `tvm_qat.pipeline`."""

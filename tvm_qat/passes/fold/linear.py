@@ -1,0 +1,177 @@
+"""Rules for the operators that multiply and accumulate, and for the bias that joins them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, relax, shape_of
+from tvm_qat.passes.carry import Walk
+from tvm_qat.passes.fold.values import Carried, Skip, plain
+from tvm_qat.passes.match import channel_vector
+from tvm_qat.qnn import build
+from tvm_qat.qnn.arithmetic import spread
+from tvm_qat.qparams import STORAGE_RANGE, QParams
+
+INT32_MAX = 2**31 - 1
+
+
+def conv(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
+    """conv1d, conv2d, conv3d of two quantized tensors -> int32, scale s_x * s_w per channel."""
+    attrs = attrs_of(call)
+    checked = _operand_pair(walk, operands, weight_axis=attrs["kernel_layout"].index("O"))
+    if isinstance(checked, Skip):
+        return checked
+    x, w = checked
+    q = build.conv(
+        x.q, w.q, x.params.zero_point, w.params.zero_point, strides=attrs["strides"],
+        padding=attrs["padding"], dilation=attrs["dilation"], groups=attrs["groups"],
+        data_layout=attrs["data_layout"], kernel_layout=attrs["kernel_layout"],
+    )  # fmt: skip
+    taps = [i for i, axis in enumerate(attrs["kernel_layout"]) if axis != "O"]
+    return _accumulator(walk, q, x, w, attrs["data_layout"].index("C"), taps)
+
+
+def conv2d_transpose(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
+    """Per-channel weights along O; with several groups O counts within a group, so per tensor only."""
+    attrs = attrs_of(call)
+    layout = attrs["kernel_layout"]
+    checked = _operand_pair(walk, operands, weight_axis=layout.index("O"))
+    if isinstance(checked, Skip):
+        return checked
+    x, w = checked
+    if w.params.per_channel and attrs["groups"] > 1:
+        return Skip("its weight is quantized per channel, but it has several groups")
+    q = build.conv2d_transpose(
+        x.q, w.q, x.params.zero_point, w.params.zero_point, strides=attrs["strides"],
+        padding=attrs["padding"], output_padding=attrs["output_padding"],
+        dilation=attrs["dilation"], groups=attrs["groups"], data_layout=attrs["data_layout"],
+        kernel_layout=layout,
+    )  # fmt: skip
+    taps = [i for i, axis in enumerate(layout) if axis != "O"]
+    return _accumulator(walk, q, x, w, attrs["data_layout"].index("C"), taps)
+
+
+def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
+    """A constant 2-D right side becomes qnn.dense, anything else qnn.batch_matmul."""
+    left, right = shape_of(call.args[0]), shape_of(call.args[1])
+    if left is None or right is None or min(len(left), len(right)) < 2:
+        return Skip("a matrix product with a vector has no integer rule")
+    last = len(right) - 1
+    checked = _operand_pair(walk, operands, weight_axis=last)
+    if isinstance(checked, Skip):
+        return checked
+    x, w = checked
+    if is_const(w.q) and len(right) == 2:
+        weight = replace(w, q=const(np.ascontiguousarray(array_of(w.q).T)))
+        q = build.dense(x.q, weight.q, x.params.zero_point, w.params.zero_point)
+        return _accumulator(walk, q, x, weight, len(left) - 1, [1])
+    if w.params.per_channel:
+        return Skip("its right side is quantized per channel, but is no constant matrix")
+    rank = max(len(left), len(right))
+    q = build.batch_matmul(x.q, w.q, x.params.zero_point, w.params.zero_point)
+    return _accumulator(walk, q, x, w, rank - 1, [last - 1])
+
+
+def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Carried, Carried] | Skip:
+    """Data and weight with clamps applied, if both are quantized in a way that sums allow."""
+    pair: list[Carried] = []
+    for value, role in zip(operands[:2], ("input", "weight"), strict=True):
+        if not isinstance(value, Carried):
+            return Skip(f"its {role} is not quantized")
+        applied = plain(walk, value)
+        if isinstance(applied, Skip):
+            return Skip(f"its {role} cannot be used: {applied.reason}")
+        pair.append(applied)
+    x, w = pair
+    if x.params.dtype == "int32" or w.params.dtype == "int32":
+        return Skip("an operand has 32 bits; quantize it to 8 or 16")
+    if x.params.per_channel:
+        return Skip("its input is quantized per channel")
+    if w.params.axis not in (None, weight_axis):
+        return Skip(f"its weight is quantized along axis {w.params.axis}, which the sum runs over")
+    return x, w
+
+
+def _accumulator(walk: Walk, q: Expr, x: Carried, w: Carried, axis: int, taps: list[int]) -> Carried | Skip:
+    """The int32 result of a sum of products, unless it could overflow.
+
+    taps : the axes of the weight that the sum runs over.
+    """
+    bound = _greatest_sum(x, w, taps, walk)
+    if bound is None or bound > INT32_MAX:
+        return Skip("its sum could overflow 32 bits; quantize with fewer bits")
+    scale = x.params.scale * w.params.scale
+    params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
+    return Carried(walk.emit(q), params, bound=bound, source=walk.source)
+
+
+def _greatest_sum(x: Carried, w: Carried, taps: list[int], walk: Walk) -> int | None:
+    """Greatest absolute value the accumulator can take, for any input; None if unknown."""
+    reach = greatest(x.params)
+    if is_const(w.q):
+        zero_point = spread(w.params.zero_point, w.params.axis, len(shape_of(w.q) or ()))
+        weights = np.abs(array_of(w.q).astype(np.int64) - zero_point)
+        return int(weights.sum(axis=tuple(taps)).max()) * reach
+    shape = shape_of(w.q) or ()
+    sizes = [shape[i] for i in taps]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    return int(np.prod(sizes)) * greatest(w.params) * reach
+
+
+def greatest(params: QParams) -> int:
+    """Greatest |q - zero_point| that the storage dtype can hold."""
+    low, high = STORAGE_RANGE[params.dtype]
+    zero_point = params.zero_point.astype(np.int64)
+    return int(max((high - zero_point).max(), (zero_point - low).max()))
+
+
+def bias(walk: Walk, value: Carried, other: Any) -> Carried | Skip | None:
+    """accumulator + constant: the constant joins in int32. None if this is no such addition."""
+    real = constant_value(other)
+    rank = len(value.shape or ())
+    if value.params.dtype != "int32" or value.bound is None or real is None or value.clamped:
+        return None
+    axis = value.params.axis if value.params.axis is not None else _only_axis(real, rank)
+    vector = channel_vector(real, axis, rank)
+    if vector is None or (vector.ndim and vector.size != (value.shape or ())[axis]):
+        return None
+    steps = np.rint(vector / value.params.scale)
+    bound = value.bound + int(np.abs(steps).max(initial=0))
+    if bound > INT32_MAX:
+        return Skip("its bias does not fit the int32 accumulator; raise the scale of its weight")
+    integers = np.broadcast_to(steps, np.broadcast_shapes(steps.shape, vector.shape)).astype(np.int32)
+    q = relax.op.add(value.q, const(spread(integers, axis, rank)))
+    return replace(value, q=walk.emit(q), bound=bound, source=walk.source)
+
+
+def _only_axis(values: npt.NDArray[Any], rank: int) -> int:
+    """The one axis along which `values` varies when broadcast to `rank`; the last if there is none."""
+    axes = [rank - values.ndim + i for i, size in enumerate(values.shape) if size > 1]
+    return axes[0] if len(axes) == 1 else rank - 1
+
+
+def constant_value(value: Any) -> npt.NDArray[np.float64] | None:
+    """The real values of a constant operand, float or dequantized; exact in float64."""
+    if isinstance(value, Carried) and is_const(value.q) and not value.clamped:
+        q = array_of(value.q)
+        zero_point = spread(value.params.zero_point, value.params.axis, q.ndim)
+        return np.asarray(
+            (q - zero_point.astype(np.int64)) * spread(value.params.scale, value.params.axis, q.ndim)
+        )
+    if not hasattr(value, "carried") and not isinstance(value, tuple) and is_const(value):
+        return array_of(value).astype(np.float64)
+    return None
+
+
+RULES = {
+    "relax.nn.conv1d": conv,
+    "relax.nn.conv2d": conv,
+    "relax.nn.conv3d": conv,
+    "relax.nn.conv2d_transpose": conv2d_transpose,
+    "relax.matmul": matmul,
+}

@@ -1,0 +1,145 @@
+"""Rules for operators on values one by one: they wait for the quantize of their result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tvm_qat.ir import Expr, is_const, op_name, shape_of
+from tvm_qat.passes.carry import Walk
+from tvm_qat.passes.fold import linear
+from tvm_qat.passes.fold.functions import BINARY, UNARY, WITH_ATTRIBUTES
+from tvm_qat.passes.fold.values import Carried, Pending, Skip, clamp
+from tvm_qat.passes.match import channel_vector, scalar
+from tvm_qat.qparams import QParams
+
+
+def relu(_walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    return _bounded(operands[0], 0.0, math.inf)
+
+
+def clip(_walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    low, high = (_number(arg) for arg in call.args[1:])
+    if low is None or high is None:
+        return Skip("its bounds are computed at run time")
+    return _bounded(operands[0], low, high)
+
+
+def _number(expr: Expr) -> float | None:
+    value = getattr(expr, "value", None)
+    return float(value) if isinstance(value, int | float) else scalar(expr)
+
+
+def _bounded(value: Any, low: float, high: float) -> Any:
+    if not isinstance(value, Carried | Pending):
+        return Skip("its input is not quantized")
+    if low > high:
+        return Skip("its lower bound exceeds its upper bound")
+    return clamp(value, low, high)
+
+
+def unary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    if not isinstance(operands[0], Carried | Pending):
+        return Skip("its input is not quantized")
+    return Pending(call, tuple(operands[:1]), source=walk.source)
+
+
+def binary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    """A bias, a rescaling, a clamp by a constant, or a Pending operation."""
+    left, right = operands
+    for value, other in ((left, right), (right, left)):
+        joined = _absorb(walk, op_name(call), value, other, swapped=value is right)
+        if joined is not None:
+            return joined
+    for value in operands:
+        if not (isinstance(value, Carried | Pending) or is_const_operand(value)):
+            return Skip("one of its inputs is not quantized")
+    if all(is_const_operand(value) for value in operands):
+        return None
+    return Pending(call, (left, right), source=walk.source)
+
+
+def is_const_operand(value: Any) -> bool:
+    return not hasattr(value, "carried") and not isinstance(value, tuple) and is_const(value)
+
+
+def _absorb(walk: Walk, name: str, value: Any, other: Any, swapped: bool) -> Any:
+    """What a constant operand can do to a carried tensor without arithmetic at run time."""
+    if not isinstance(value, Carried | Pending):
+        return None
+    number = scalar(other) if is_const_operand(other) else None
+    grows = len(shape_of(other) or ()) > len(value.shape or ()) if is_const_operand(other) else True
+    if name == "relax.maximum" and number is not None and not grows:
+        return _bounded(value, number, math.inf)
+    if name == "relax.minimum" and number is not None and not grows:
+        return _bounded(value, -math.inf, number)
+    if not isinstance(value, Carried):
+        return None
+    if name == "relax.add":
+        return linear.bias(walk, value, other)
+    if name == "relax.multiply":
+        return _rescaled(walk, value, other, 1)
+    return _rescaled(walk, value, other, -1) if name == "relax.divide" and not swapped else None
+
+
+def _rescaled(walk: Walk, value: Carried, other: Any, power: int) -> Carried | None:
+    """An accumulator times positive constants along its channels: the scale changes, no number."""
+    real = linear.constant_value(other)
+    rank = len(value.shape or ())
+    if value.params.dtype != "int32" or real is None or value.clamped or not np.all(real > 0):
+        return None
+    axis = value.params.axis if value.params.axis is not None else _varying_axis(real, rank)
+    vector = channel_vector(real, axis, rank)
+    if vector is None or real.ndim > rank:
+        return None
+    if vector.ndim and vector.size != (value.shape or ())[axis]:
+        return None
+    scale = value.params.scale * vector**power
+    params = QParams(scale, value.params.zero_point, "int32", axis if scale.ndim else None)
+    return replace(value, params=params, source=value.source or walk.source)
+
+
+def _varying_axis(values: Any, rank: int) -> int:
+    axes = [rank - values.ndim + i for i, size in enumerate(values.shape) if size > 1]
+    return axes[0] if len(axes) == 1 else rank - 1
+
+
+def prelu(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    """Slopes of one element make a table; per channel it stays in float."""
+    if not isinstance(operands[0], Carried | Pending):
+        return Skip("its input is not quantized")
+    if scalar(call.args[1]) is None:
+        return Skip("a slope per channel has no integer rule")
+    return Pending(call, (operands[0], call.args[1]), source=walk.source)
+
+
+def waits(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    """avg_pool, mean, softmax: computed in integers once the grid of the result is known."""
+    if not isinstance(operands[0], Carried | Pending):
+        return Skip("its input is not quantized")
+    return Pending(call, tuple(operands[:1]), source=walk.source)
+
+
+RULES = {
+    "relax.nn.relu": relu,
+    "relax.clip": clip,
+    **dict.fromkeys((*UNARY, *WITH_ATTRIBUTES), unary),
+    **dict.fromkeys(BINARY, binary),
+    "relax.nn.prelu": prelu,
+    **dict.fromkeys(
+        (
+            "relax.nn.avg_pool1d",
+            "relax.nn.avg_pool2d",
+            "relax.nn.avg_pool3d",
+            "relax.nn.adaptive_avg_pool1d",
+            "relax.nn.adaptive_avg_pool2d",
+            "relax.nn.adaptive_avg_pool3d",
+            "relax.mean",
+            "relax.nn.softmax",
+        ),
+        waits,
+    ),
+}

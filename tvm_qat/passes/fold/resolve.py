@@ -1,0 +1,253 @@
+"""Gives a Pending operator its grid: what happens when its result meets a quantize."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tvm_qat.errors import UnsupportedError
+from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, op_name, shape_of
+from tvm_qat.passes.carry import Walk
+from tvm_qat.passes.fold import functions, linear, movement
+from tvm_qat.passes.fold.pointwise import is_const_operand
+from tvm_qat.passes.fold.values import Carried, Pending, Skip, narrowed, plain
+from tvm_qat.passes.match import scalar
+from tvm_qat.qnn import arithmetic, build
+from tvm_qat.qnn.arithmetic import Array
+from tvm_qat.qparams import STORAGE_RANGE, QParams
+
+FIXED_POINT_BITS = 24
+
+
+def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula: str) -> Expr | Skip:
+    """The integers of a carried or pending value on the grid `target`.
+
+    rounding : of requantize (fixed_point.REQUANTIZE_ROUNDINGS).
+    formula : of the quantize that asked (arithmetic.QUANTIZE_FORMULAS), for tables and constants.
+    """
+    cut = narrowed(target, value.low, value.high, formula) if value.clamped else target
+    if cut is None:
+        return Skip("its clip has no exact bound on the grid of its result")
+    if isinstance(value, Carried):
+        return _requantize(walk, value, cut, rounding)
+    return _resolve(walk, value, cut, rounding, formula)
+
+
+def _requantize(walk: Walk, value: Carried, target: QParams, rounding: str) -> Expr:
+    if is_const(value.q):
+        return const(arithmetic.requantize(array_of(value.q), value.params, target, rounding))
+    if value.params.same_grid(target):
+        inside = target.range[0] <= value.params.range[0] and value.params.range[1] <= target.range[1]
+        if inside:
+            return value.q
+    # A carried accumulator keeps its own place; the requantize belongs to the node that ends it.
+    return walk.emit(build.requantize(value.q, value.params, target, rounding), value.source)
+
+
+def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula: str) -> Expr | Skip:
+    name = op_name(value.call)
+    if name in movement.MOVES:
+        inner = requantized(walk, value.operands[0], target, rounding, formula)
+        if isinstance(inner, Skip) or target.per_channel:
+            return inner if isinstance(inner, Skip) else Skip("its result is quantized per channel")
+        return movement.apply_move(walk, value.call, inner)
+    table = _table(value, target, formula)
+    if table is not None:
+        source, entries = table
+        return walk.emit(build.lut(source.q, entries), value.source)
+    if target.per_channel:
+        return Skip("its result is quantized per channel")
+    if name not in _RESOLVERS:
+        return Skip(f"{name} is a table only of one 8-bit tensor with scalar constants")
+    return _RESOLVERS[name](walk, value, target, rounding)
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _table(value: Pending, target: QParams, formula: str) -> tuple[Carried, Array] | None:
+    """(source, 256 entries) if the whole pending expression is a function of one 8-bit tensor."""
+    source = _only_source(value)
+    if source is None or source.params.dtype not in ("int8", "uint8") or source.params.per_channel:
+        return None
+    if source.shape != value.shape or target.per_channel:
+        return None
+    low, high = STORAGE_RANGE[source.params.dtype]
+    q = np.arange(low, high + 1).astype(source.params.dtype)
+    real = _evaluate(value, source, arithmetic.dequantize(q, source.params))
+    return source, arithmetic.quantize(real, target, formula)
+
+
+def _only_source(value: Any) -> Carried | None:
+    """The one carried tensor that a tree of elementwise functions reads; None if there is none."""
+    if isinstance(value, Carried):
+        return value
+    name = op_name(value.call)
+    if name not in (*functions.UNARY, *functions.WITH_ATTRIBUTES, *functions.BINARY, "relax.nn.prelu"):
+        return None
+    found: list[Carried] = []
+    for operand in value.operands:
+        if is_const_operand(operand):
+            if scalar(operand) is None:
+                return None
+            continue
+        source = _only_source(operand)
+        if source is None:
+            return None
+        found.append(source)
+    same = all(s.q.same_as(found[0].q) and s.params == found[0].params for s in found)
+    return found[0] if found and same else None
+
+
+def _evaluate(value: Any, source: Carried, real: Array) -> Array:
+    """The float value of the tree for every integer of its source."""
+    if isinstance(value, Carried):
+        result = real
+    elif is_const_operand(value):
+        return array_of(value).reshape(()).astype(np.float32)
+    else:
+        operands = [_evaluate(operand, source, real) for operand in value.operands]
+        name = op_name(value.call)
+        if name == "relax.nn.prelu":
+            result = functions.apply(lambda x, slope: np.where(x >= 0, x, x * slope), *operands)
+        else:
+            known = functions.UNARY | functions.WITH_ATTRIBUTES | functions.BINARY
+            attrs = attrs_of(value.call) if name in functions.WITH_ATTRIBUTES else {}
+            result = functions.apply(known[name], *operands, **attrs)
+    return np.clip(result, np.float32(value.low), np.float32(value.high))
+
+
+# ---------------------------------------------------------------- operators of the dialect
+
+
+def _carried(walk: Walk, value: Any, why: str = "one of its inputs") -> Carried | Skip:
+    """An operand of a resolver with its clamp applied."""
+    if isinstance(value, Pending):
+        return Skip(f"{why} is not quantized")
+    return plain(walk, value)
+
+
+def _fixed(operand: Expr) -> Carried:
+    """A float constant as 24-bit integers with its own scale: as exact as float32."""
+    real = array_of(operand).astype(np.float64)
+    largest = float(np.abs(real).max(initial=0.0)) or 1.0
+    if not np.isfinite(largest):
+        raise UnsupportedError("a constant operand is not finite")
+    scale = 2.0 ** (np.ceil(np.log2(largest)) - FIXED_POINT_BITS + 1)
+    return Carried(const(np.rint(real / scale).astype(np.int32)), QParams(scale, dtype="int32"))
+
+
+def _binary(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+    sides: list[Carried] = []
+    for operand in value.operands:
+        side = _fixed(operand) if is_const_operand(operand) else _carried(walk, operand)
+        if isinstance(side, Skip):
+            return side
+        if side.params.per_channel and len(side.shape or ()) != len(value.shape or ()):
+            return Skip("an input with parameters per channel is broadcast")
+        sides.append(side)
+    x, y = sides
+    name = op_name(value.call).removeprefix("relax.")
+    if name == "divide" and is_const(y.q) and not np.all(array_of(y.q)):
+        return Skip("it divides by a constant zero")
+    return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target), value.source)
+
+
+def _concatenate(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
+    """Constant parts are quantized at compile time; pending parts are given the result's grid."""
+    parts: list[Expr] = []
+    inputs: list[QParams] = []
+    for operand in value.operands[0]:
+        if is_const_operand(operand):
+            parts.append(const(arithmetic.quantize(array_of(operand), target)))
+            inputs.append(target)
+            continue
+        if isinstance(operand, Pending) or operand.params.per_channel or operand.clamped:
+            q = requantized(walk, operand, target, rounding, "half_even")
+            if isinstance(q, Skip):
+                return q
+            parts.append(q)
+            inputs.append(target)
+            continue
+        parts.append(operand.q)
+        inputs.append(operand.params)
+    axis = attrs_of(value.call)["axis"] % len(value.shape or ())
+    return walk.emit(build.concatenate(parts, inputs, target, axis), value.source)
+
+
+def _avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+    x = _carried(walk, value.operands[0], "its input")
+    if isinstance(x, Skip) or x.params.per_channel:
+        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+    attrs = attrs_of(value.call)
+    names = ("pool_size", "strides", "padding", "dilation", "layout")
+    pooled = build.avg_pool(
+        x.q, x.params, target, count_include_pad=bool(attrs["count_include_pad"]),
+        ceil_mode=bool(attrs["ceil_mode"]), **{n: attrs[n] for n in names},
+    )  # fmt: skip
+    return walk.emit(pooled, value.source)
+
+
+def _adaptive_avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+    """To one element: the mean over the spatial axes."""
+    x = _carried(walk, value.operands[0], "its input")
+    if isinstance(x, Skip) or x.params.per_channel:
+        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+    layout = attrs_of(value.call)["layout"]
+    axes = [i for i, axis in enumerate(layout) if axis not in "NC"]
+    if any((value.shape or ())[axis] != 1 for axis in axes):
+        return Skip("adaptive pooling to more than one element has no integer rule")
+    return _mean_over(walk, value, x, target, axes, keepdims=True)
+
+
+def _mean(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+    x = _carried(walk, value.operands[0], "its input")
+    if isinstance(x, Skip) or x.params.per_channel:
+        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+    attrs = attrs_of(value.call)
+    rank = len(x.shape or ())
+    axes = [a % rank for a in (attrs["axis"] if attrs["axis"] is not None else range(rank))]
+    return _mean_over(walk, value, x, target, axes, bool(attrs["keepdims"]))
+
+
+def _mean_over(
+    walk: Walk, value: Pending, x: Carried, target: QParams, axes: list[int], keepdims: bool
+) -> Expr | Skip:
+    shape = x.shape or ()
+    if not all(isinstance(shape[a], int) for a in axes):
+        return Skip("it averages over an axis whose length is known only at run time")
+    count = int(np.prod([shape[a] for a in axes]))
+    if count * linear.greatest(x.params) > linear.INT32_MAX:
+        return Skip("its sum could overflow 32 bits")
+    return walk.emit(build.mean(x.q, x.params, target, sorted(axes), keepdims), value.source)
+
+
+def _softmax(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+    x = _carried(walk, value.operands[0], "its input")
+    if isinstance(x, Skip):
+        return x
+    if x.params.dtype not in ("int8", "uint8") or x.params.per_channel:
+        return Skip("softmax in integers needs an 8-bit input, quantized per tensor")
+    shape = shape_of(x.q) or ()
+    axis = attrs_of(value.call)["axis"] % len(shape)
+    if not isinstance(shape[axis], int) or shape[axis] > 1 << 16:
+        return Skip("softmax in integers needs a known length of at most 65,536")
+    return walk.emit(build.softmax(x.q, x.params, target, axis), value.source)
+
+
+_RESOLVERS: dict[str, Callable[[Walk, Pending, QParams, str], Expr | Skip]] = {
+    **dict.fromkeys(
+        (f"relax.{n}" for n in ("add", "subtract", "multiply", "divide", "minimum", "maximum")), _binary
+    ),
+    "relax.concat": _concatenate,
+    "relax.nn.avg_pool1d": _avg_pool,
+    "relax.nn.avg_pool2d": _avg_pool,
+    "relax.nn.avg_pool3d": _avg_pool,
+    "relax.nn.adaptive_avg_pool1d": _adaptive_avg_pool,
+    "relax.nn.adaptive_avg_pool2d": _adaptive_avg_pool,
+    "relax.nn.adaptive_avg_pool3d": _adaptive_avg_pool,
+    "relax.mean": _mean,
+    "relax.nn.softmax": _softmax,
+}

@@ -1,0 +1,174 @@
+"""Folds batch normalization into the convolution or matrix product before it.
+
+Before:                                        After:
+    w = qnn.dequantize(wq, s, z)                   w = qnn.dequantize(wq, s * |a|, z)
+    c = conv2d(x, w)                               c = conv2d(x, w)
+    y = batch_norm(c, gamma, beta, mean, var)      y = c + b
+
+with a = gamma / sqrt(var + epsilon) and b = beta - mean * a, in float64. A quantized weight keeps
+its integers, so the numbers that training saw are kept: only the scale per channel changes.
+Where a channel's a is negative its integers are mirrored; the weight then needs room for that.
+
+A batch norm that follows nothing foldable becomes y = x * a + b, which folding understands too.
+Kept on purpose: a batch norm whose parameters are computed at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.ir import (
+    BlockBuilder,
+    Call,
+    Expr,
+    Function,
+    IRModule,
+    TupleGetItem,
+    Var,
+    add_notes,
+    array_of,
+    attrs_of,
+    const,
+    dtype_of,
+    is_const,
+    op_name,
+    relax,
+    rewrite,
+    shape_of,
+    source_of,
+    with_source,
+)
+from tvm_qat.passes.match import channel_vector, count_uses, definition
+from tvm_qat.qnn import arithmetic, build
+from tvm_qat.qnn.arithmetic import spread
+from tvm_qat.qnn.params import params_of
+from tvm_qat.qparams import QParams
+
+Array = npt.NDArray[np.float64]
+
+
+def fold_batch_norm(mod: IRModule) -> IRModule:
+    notes: list[dict[str, str]] = []
+
+    def make_visit(func: Function) -> Any:
+        once = {var.name for var, count in count_uses(func).items() if count == 1}
+        return lambda builder, _var, value: _visit(builder, value, once, notes)
+
+    return add_notes(rewrite(mod, make_visit), notes)
+
+
+def _visit(builder: BlockBuilder, value: Expr, once: set[str], notes: list[dict[str, str]]) -> Expr | None:
+    if not isinstance(value, TupleGetItem) or value.index != 0:
+        return None
+    call = definition(builder, value.tuple_value)
+    if op_name(call) != "relax.nn.batch_norm" or not all(is_const(arg) for arg in call.args[1:]):
+        return None
+    factor, offset = _affine(call)
+    data, axis, rank = call.args[0], attrs_of(call)["axis"], len(shape_of(call.args[0]) or ())
+    axis = axis % rank
+    scaled = _scaled_producer(builder, data, factor, axis, rank, once)
+    dtype = dtype_of(data)
+    if scaled is None:
+        scaled = relax.op.multiply(data, const(spread(factor, axis, rank), dtype))
+    else:
+        notes.append({"kind": "batch_norm_folded", "node": source_of(call) or "", "text": op_name(call)})
+    bound = builder.emit(with_source(scaled, source_of(call)))
+    return relax.op.add(bound, const(spread(offset, axis, rank), dtype))
+
+
+def _affine(call: Expr) -> tuple[Array, Array]:
+    """(a, b) of y = x * a + b, float64."""
+    gamma, beta, mean, variance = (array_of(arg).astype(np.float64) for arg in call.args[1:])
+    attrs = attrs_of(call)
+    factor = 1 / np.sqrt(variance + attrs["epsilon"]) * (gamma if attrs["scale"] else 1.0)
+    return factor, (beta if attrs["center"] else 0.0) - mean * factor
+
+
+def _scaled_producer(
+    builder: BlockBuilder, data: Expr, factor: Array, axis: int, rank: int, once: set[str]
+) -> Expr | None:
+    """`data` times factor along axis, by scaling the weight (and bias) it was made of."""
+    if not isinstance(data, Var) or data.name not in once:
+        return None
+    made = definition(builder, data)
+    if op_name(made) == "relax.add" and is_const(made.args[1]):
+        return _scaled_bias(builder, made, factor, axis, rank, once)
+    weight_axis = _weight_axis(made)
+    if weight_axis is None or _channel_axis(made, rank) != axis:
+        return None
+    weight = _scaled_weight(builder, made.args[1], factor, weight_axis)
+    if weight is None:
+        return None
+    bound = builder.emit(weight) if isinstance(weight, Call) else weight
+    return Call(made.op, [made.args[0], bound], made.attrs, made.ty_args, span=made.span)
+
+
+def _scaled_bias(
+    builder: BlockBuilder, made: Expr, factor: Array, axis: int, rank: int, once: set[str]
+) -> Expr | None:
+    bias = channel_vector(array_of(made.args[1]).astype(np.float64), axis, rank)
+    inner = None if bias is None else _scaled_producer(builder, made.args[0], factor, axis, rank, once)
+    if inner is None or bias is None:
+        return None
+    scaled = const(spread(bias * factor, axis, rank), dtype_of(made))
+    return relax.op.add(builder.emit(with_source(inner, source_of(made))), scaled)
+
+
+def _weight_axis(made: Expr) -> int | None:
+    """The output-channel axis of the weight of an operator that can take the factor."""
+    name, attrs = op_name(made), attrs_of(made) if isinstance(made, Call) else {}
+    if name in ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d"):
+        return int(attrs["kernel_layout"].index("O"))
+    if name == "relax.nn.conv2d_transpose" and attrs["groups"] == 1:
+        return int(attrs["kernel_layout"].index("O"))
+    if name == "relax.matmul" and len(shape_of(made.args[1]) or ()) == 2:
+        return 1
+    return None
+
+
+def _channel_axis(made: Expr, rank: int) -> int:
+    return int(attrs_of(made)["data_layout"].index("C")) if op_name(made) != "relax.matmul" else rank - 1
+
+
+def _scaled_weight(builder: BlockBuilder, weight: Expr, factor: Array, axis: int) -> Expr | None:
+    """weight * factor along axis, as a new weight expression; None if it cannot be scaled exactly."""
+    made = definition(builder, weight)
+    if is_const(made):
+        values = array_of(made)
+        return const((values * spread(factor, axis, values.ndim)).astype(values.dtype))
+    if op_name(made) != "qnn.dequantize":
+        return None
+    params, integers = params_of(made, "input"), _integers(builder, made.args[0])
+    if params is None or integers is None or params.axis not in (None, axis) or np.any(factor == 0):
+        return None
+    mirrored = _mirrored(integers, params, factor, axis)
+    if mirrored is None:
+        return None
+    scale = np.broadcast_to(params.scale, factor.shape) * np.abs(factor)
+    scaled = params.with_(scale=scale.astype(np.float32), axis=axis)
+    return with_source(build.dequantize(const(mirrored), scaled, dtype_of(made)), source_of(made))
+
+
+def _integers(builder: BlockBuilder, expr: Expr) -> npt.NDArray[Any] | None:
+    """A constant of integers, quantized at compile time if it is float until here."""
+    made = definition(builder, expr)
+    if is_const(made):
+        return array_of(made)
+    if op_name(made) == "qnn.quantize" and is_const(definition(builder, made.args[0])):
+        params = params_of(made, "output")
+        if params is not None:
+            data = array_of(definition(builder, made.args[0]))
+            return arithmetic.quantize(data, params, str(made.attrs["rounding"]))
+    return None
+
+
+def _mirrored(q: npt.NDArray[Any], params: QParams, factor: Array, axis: int) -> npt.NDArray[Any] | None:
+    """q reflected about its zero point where factor is negative; None if that leaves its dtype."""
+    zero_point = spread(params.zero_point, params.axis, q.ndim).astype(np.int64)
+    flip = spread(factor < 0, axis, q.ndim)
+    mirrored = np.where(flip, 2 * zero_point - q, q)
+    info = np.iinfo(q.dtype)
+    return mirrored.astype(q.dtype) if info.min <= mirrored.min() and mirrored.max() <= info.max else None
