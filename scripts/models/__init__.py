@@ -1,0 +1,1 @@
+"""What `scripts/make_models` is made of: networks, fake quantization, training, export, check."""
