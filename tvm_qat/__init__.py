@@ -1,0 +1,66 @@
+"""Compiles quantization-aware-trained models to integer code with Apache TVM.
+
+The names below are loaded when they are first used, so that `import tvm_qat` costs nothing and
+TVM can call `tvm_qat.plugin` while it is itself being imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tvm_qat.version import __version__
+
+if TYPE_CHECKING:
+    from tvm_qat.compiler import compile, inspect
+    from tvm_qat.errors import (
+        InputError,
+        MissingDependencyError,
+        PackageError,
+        TvmQatError,
+        UnsupportedError,
+    )
+    from tvm_qat.importers import import_model
+    from tvm_qat.package import Package, TensorInfo, load
+    from tvm_qat.qparams import QParams
+    from tvm_qat.report import Layer, Report
+
+_HOME = {
+    "compile": "compiler", "inspect": "compiler",
+    "InputError": "errors", "MissingDependencyError": "errors", "PackageError": "errors",
+    "TvmQatError": "errors", "UnsupportedError": "errors",
+    "import_model": "importers",
+    "Package": "package", "TensorInfo": "package", "load": "package",
+    "QParams": "qparams",
+    "Layer": "report", "Report": "report",
+}  # fmt: skip
+
+__all__ = [
+    "InputError",
+    "Layer",
+    "MissingDependencyError",
+    "Package",
+    "PackageError",
+    "QParams",
+    "Report",
+    "TensorInfo",
+    "TvmQatError",
+    "UnsupportedError",
+    "__version__",
+    "compile",
+    "import_model",
+    "inspect",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tvm_qat' has no attribute {name!r}")
+    value = getattr(import_module(f"tvm_qat.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

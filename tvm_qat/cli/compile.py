@@ -1,0 +1,74 @@
+"""Compile a model to a package of integer code."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import tvm_qat as tq
+from tvm_qat.cli import console, options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="the model file")
+    parser.add_argument("-o", "--output", metavar="TAR", required=True, help="the package to write")
+    parser.add_argument(
+        "--target", metavar="T", default="llvm",
+        help='llvm (any machine of this architecture), native, or {"kind": "llvm", "mcpu": "znver4"}',
+    )  # fmt: skip
+    options.add_model_arguments(parser)
+    parser.add_argument(
+        "--dump-code", metavar="F,G", type=options.names, default=[],
+        help="write texts beside the package: relax, tir, ll, asm",
+    )  # fmt: skip
+    parser.add_argument("--cross-compiler", metavar="C", help="command that links for another architecture")
+    parser.add_argument(
+        "--pass-config", metavar="K=V", type=options.key_value, action="append", default=[],
+        help="an option of TVM's PassContext; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--print-pass-times", action="store_true", help="show how long each pass took")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tvm_qat.package.files import check_writable, write_atomically
+
+    check_writable(args.output)
+    times: dict[str, float] = {}
+    with console.progress() as show:
+        package = tq.compile(
+            args.model, args.target, rounding=args.rounding, input_shapes=args.input_shapes,
+            format=args.model_format, disabled_passes=args.disabled_pass,
+            pass_config=dict(args.pass_config), cross_compiler=args.cross_compiler,
+            dump=args.dump_code, progress=show, timings=times,
+        )  # fmt: skip
+    dumps = {form: f"{args.output}.{form}" for form in package.dumps}
+    for form, path in dumps.items():
+        write_atomically(path, package.dumps[form].encode())
+    package.save(args.output)
+    document = {
+        "package": args.output,
+        "bytes": len(package.to_bytes()),
+        "target": package.meta.target,
+        "inputs": [info.to_json() for info in package.inputs],
+        "outputs": [info.to_json() for info in package.outputs],
+        "totals": package.totals,
+        "seconds": times,
+        "dumps": dumps,
+    }
+    if args.json:
+        console.print_json(document)
+    else:
+        _print(document, args.print_pass_times)
+    return 0
+
+
+def _print(document: dict[str, Any], with_times: bool) -> None:
+    out = console.out()
+    if with_times:
+        rows = [(name, f"{1000 * seconds:.1f}") for name, seconds in document["seconds"].items()]
+        out.print(console.table(None, [("pass", "left"), ("ms", "right")], rows))
+    share = document["totals"]["int8_mac_share"]
+    size = console.in_bytes(document["bytes"])
+    print(f"{document['package']}: {size}, {share:.1%} of the multiply-accumulates run on integers")
+    for path in document["dumps"].values():
+        print(f"{path}: written")

@@ -1,0 +1,58 @@
+"""Flags that several verbs share, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+_SHAPE = re.compile(r"([^\s\[\],][^\[\]]*?)\s*:\s*\[([^\[\]]*)\]")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of every verb that reads a model file."""
+    parser.add_argument("--model-format", metavar="F", help="format of the model; found out by default")
+    parser.add_argument(
+        "--input-shapes", metavar="S", type=shapes, default={},
+        help='shapes by input name: "x:[1,3,224,224] y:[1,10]"',
+    )  # fmt: skip
+    parser.add_argument("--rounding", metavar="P", help="profile of the requantize arithmetic")
+    parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
+
+
+def shapes(text: str) -> dict[str, list[int]]:
+    """`x:[1,3,224,224] y:[1,10]`, with commas or spaces between the inputs."""
+    found = {}
+    rest = _SHAPE.sub("", text)
+    if rest.strip(" ,;"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form name:[1,2,3]")
+    for name, sizes in _SHAPE.findall(text):
+        found[name.strip(" ,;")] = [_size(size, text) for size in sizes.split(",") if size.strip()]
+    return found
+
+
+def _size(text: str, whole: str) -> int:
+    if not text.strip().isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text.strip()!r} in {whole!r} is not a size")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """`a,b,c`"""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """`relax.some.option=true`; numbers and booleans are read as such."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form key=value")
+    if value.lower() in ("true", "false"):
+        return key, value.lower() == "true"
+    return key, int(value) if value.lstrip("-").isdigit() else value
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return int(text)

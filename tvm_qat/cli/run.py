@@ -1,0 +1,103 @@
+"""Run a package on data, and time it."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+import tvm_qat as tq
+from tvm_qat.cli import arrays, console, options
+
+if TYPE_CHECKING:
+    from tvm_qat.package import Package
+
+Array = npt.NDArray[Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", metavar="TAR", help="a package that `compile` wrote")
+    parser.add_argument("-i", "--inputs", metavar="NPZ", help="arrays named after the model's inputs")
+    parser.add_argument("-o", "--outputs", metavar="NPZ", help="where to write the outputs, by their names")
+    parser.add_argument(
+        "--fill-mode", choices=("random", "zeros", "ones"),
+        help="data for inputs that --inputs does not hold (default, without --inputs: random)",
+    )  # fmt: skip
+    parser.add_argument("--device", choices=("cpu",), default="cpu", help="where to run")
+    parser.add_argument("--print-time", action="store_true", help="time it")
+    parser.add_argument("--repeat", metavar="N", type=options.positive, default=10, help="figures to take")
+    parser.add_argument(
+        "--number", metavar="N", type=options.positive, default=1, help="runs that make up one figure"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from tvm_qat.package.files import check_writable
+
+    if args.outputs:
+        check_writable(args.outputs)
+    package = tq.load(args.package)
+    data = _data(package, args)
+    results = package.run(data)
+    times = package.benchmark(data, repeat=args.repeat, number=args.number) if args.print_time else None
+    if args.outputs:
+        arrays.write_npz(args.outputs, results)
+    if args.json:
+        console.print_json(_document(results, times, args.outputs))
+    else:
+        _print(results, times)
+    return 0
+
+
+def _data(package: Package, args: argparse.Namespace) -> dict[str, Array]:
+    given = arrays.read_npz(args.inputs) if args.inputs else {}
+    mode = args.fill_mode or ("random" if not args.inputs else None)
+    if mode is None:
+        return given
+    filled = package.random_inputs()
+    if mode != "random":
+        filled = {name: np.full_like(array, mode == "ones") for name, array in filled.items()}
+    return {**filled, **given}
+
+
+def _document(results: dict[str, Array], times: list[float] | None, path: str | None) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "outputs": {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in results.items()
+        },
+        "written": path,
+    }
+    if times is not None:
+        document["seconds"] = {**_summary(times), "all": times}
+    return document
+
+
+def _summary(times: list[float]) -> dict[str, float]:
+    return {
+        "median": statistics.median(times),
+        "mean": statistics.fmean(times),
+        "min": min(times),
+        "max": max(times),
+        "std": statistics.pstdev(times),
+    }
+
+
+def _print(results: dict[str, Array], times: list[float] | None) -> None:
+    out = console.out()
+    rows = [
+        (name, str(list(array.shape)), str(array.dtype), _preview(array)) for name, array in results.items()
+    ]
+    columns = [("output", "left"), ("shape", "left"), ("dtype", "left"), ("first values", "left")]
+    out.print(console.table(None, columns, rows))
+    if times is not None:
+        summary = _summary(times)
+        headers = [(f"{name} (ms)", "right") for name in summary]
+        out.print(console.table(None, headers, [[f"{1000 * value:.4f}" for value in summary.values()]]))
+
+
+def _preview(array: Array) -> str:
+    shown = " ".join(f"{value:g}" for value in array.reshape(-1)[:5])
+    return shown + (" ..." if array.size > 5 else "")

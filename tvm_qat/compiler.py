@@ -1,0 +1,153 @@
+"""The whole flow: import, passes, kernels, machine code, package."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm_ffi
+
+from tvm_qat import importers, kernels, pipeline
+from tvm_qat.errors import InputError, located
+from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
+from tvm_qat.ir import IRModule, tvm
+from tvm_qat.package import Meta, Package, build, load, signature
+from tvm_qat.package.container import is_tar
+from tvm_qat.package.target import parse_target, platform_of, target_json
+from tvm_qat.report import Report, report_of
+from tvm_qat.version import __version__
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the stage that begins, and the share of all work done before it."""
+
+Shapes = Mapping[str, Sequence[int]]
+
+_STAGES = {"import": 0.0, "passes": 0.1, "kernels": 0.3, "machine code": 0.5, "done": 1.0}
+
+
+@dataclass
+class _Stages:
+    """Tells the caller what is going on, and keeps the time."""
+
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    _begun: tuple[str, float] | None = None
+
+    def begin(self, name: str) -> None:
+        now = time.perf_counter()
+        if self._begun is not None:
+            self.seconds[f"[{self._begun[0]}]"] = now - self._begun[1]
+        self._begun = (name, now)
+        if self.progress is not None:
+            self.progress(name, _STAGES[name])
+
+
+def compile(
+    model: Any, target: Any = "llvm", *, rounding: str | None = None, input_shapes: Shapes | None = None,
+    format: str | None = None, disabled_passes: Sequence[str] = (),
+    pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
+    dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
+) -> Package:  # fmt: skip
+    """Compile a model to integer code.
+
+    Parameters
+    ----------
+    model : path of a model file, an onnx ModelProto, or an IRModule from any TVM importer.
+    target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
+    rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
+    input_shapes : shapes that replace those the model declares, by input name.
+    format : of the model file; found out by default.
+    disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
+    pass_config : options of TVM's PassContext.
+    cross_compiler : command that links for a target of another architecture.
+    dump : texts to keep in `Package.dumps`: any of relax, tir, ll, asm.
+    progress : see Progress. timings : filled with seconds by pass and stage.
+
+    Raises InputError (with subclasses) if the model or an option is at fault.
+    """
+    chosen, unknown = parse_target(target), [name for name in dump if name not in build.DUMPS]
+    if unknown:
+        raise InputError(f"dump {unknown[0]!r} is not known; choose from {', '.join(build.DUMPS)}")
+    stages = _Stages(progress, {} if timings is None else timings)
+    ours = [name for name in disabled_passes if name not in build.tvm_passes()]
+    others = [name for name in disabled_passes if name not in ours]
+    with build.pass_context(pass_config or {}, others):
+        source = _imported(model, stages, format, input_shapes)
+        folded = _folded(source, stages, rounding, ours)
+        stages.begin("kernels")
+        lowered = kernels.lower(folded, chosen)
+        stages.begin("machine code")
+        executable = build.executable_of(lowered, chosen)
+    dumps = {form: _text(form, folded, lowered, executable) for form in dump}
+    package = Package(
+        _describe(source, folded, chosen), executable=executable, cross_compiler=cross_compiler, dumps=dumps
+    )
+    stages.begin("done")
+    return package
+
+
+def inspect(
+    model: Any, *, rounding: str | None = None, input_shapes: Shapes | None = None,
+    format: str | None = None, disabled_passes: Sequence[str] = (), progress: Progress | None = None,
+) -> Report:  # fmt: skip
+    """What will run on integers, what stays in float and why; of a model or of a saved package."""
+    if isinstance(model, Package):
+        return Report.from_json(model.layers, model.totals)
+    if isinstance(model, str | os.PathLike) and is_tar(model):
+        return inspect(load(model))
+    stages = _Stages(progress)
+    source = _imported(model, stages, format, input_shapes)
+    folded = _folded(source, stages, rounding, disabled_passes)
+    stages.begin("done")
+    return report_of(folded, source)
+
+
+def _imported(model: Any, stages: _Stages, format: str | None, input_shapes: Shapes | None) -> IRModule:
+    stages.begin("import")
+    return as_module(model, format=format, input_shapes=input_shapes)
+
+
+def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: Sequence[str]) -> IRModule:
+    chosen = rounding or "half_even"
+    if chosen not in REQUANTIZE_ROUNDINGS:
+        raise InputError(f"rounding {chosen!r} is not known; choose from {', '.join(REQUANTIZE_ROUNDINGS)}")
+    stages.begin("passes")
+    return pipeline.run(source, rounding=chosen, disabled=disabled, after=stages.seconds.__setitem__)
+
+
+def as_module(model: Any, *, format: str | None = None, input_shapes: Shapes | None = None) -> IRModule:
+    """`model` as the module that the passes start from."""
+    if not isinstance(model, IRModule):
+        return importers.import_model(model, format=format, input_shapes=input_shapes)
+    if "main" not in [gvar.name_hint for gvar in model.get_global_vars()]:
+        raise InputError(located("the module has no function main", remedy="name the entry function main"))
+    if input_shapes:
+        raise InputError("input_shapes need a model file; bind the shapes of a module before compiling it")
+    return model
+
+
+def _describe(source: IRModule, folded: IRModule, target: Any) -> Meta:
+    report = report_of(folded, source).to_json()
+    return Meta(
+        signature.inputs_of(folded),
+        signature.outputs_of(folded),
+        target_json(target),
+        platform_of(target),
+        {
+            "tvm_qat": __version__,
+            "tvm": str(tvm.__version__),
+            "tvm_ffi": str(tvm_ffi.__version__),
+            "llvm": str(tvm.target.codegen.llvm_version_major()),
+        },
+        report["layers"],
+        report["totals"],
+    )
+
+
+def _text(form: str, folded: IRModule, lowered: IRModule, executable: Any) -> str:
+    if form == "relax":
+        return str(folded.script(show_meta=False))
+    return str(lowered.script(show_meta=False)) if form == "tir" else build.code_of(executable, form)

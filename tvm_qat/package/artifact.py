@@ -1,0 +1,211 @@
+"""A compiled model: run it, time it, save it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.errors import InputError, PackageError, located
+from tvm_qat.ir import relax, tvm
+from tvm_qat.package import container, link, meta
+from tvm_qat.package.files import check_writable, write_atomically
+from tvm_qat.package.meta import Meta, TensorInfo
+from tvm_qat.package.target import Platform, check_runnable, host_platform
+
+Array = npt.NDArray[Any]
+Inputs = Mapping[str, Any] | Sequence[Any]
+
+_NAME = re.compile(r"[^\W\d]\w*\Z")
+
+
+class Package:
+    """What `compile` and `load` return.
+
+    inputs, outputs : TensorInfo each, in the model's order and by the model's names.
+    layers, totals : what `inspect` shows: which node runs on integers, and why the others do not.
+    """
+
+    def __init__(
+        self, description: Meta, *, executable: Any = None, members: Mapping[str, bytes] | None = None,
+        file: str = "package", cross_compiler: str | None = None, dumps: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.meta = description
+        self.dumps = dict(dumps or {})
+        """Texts asked for when compiling, by name: relax, tir, ll, asm. Not saved."""
+        self._executable = executable
+        self._members = dict(members) if members is not None else None
+        self._file = file
+        self._cross_compiler = cross_compiler
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        return self.meta.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        return self.meta.outputs
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        return self.meta.layers
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        return self.meta.totals
+
+    def to_bytes(self) -> bytes:
+        """The package as a file's content; equal for equal model, target and versions."""
+        if self._members is None:
+            here = host_platform()
+            foreign = (self.meta.platform.arch, self.meta.platform.system) != (here.arch, here.system)
+            self._members = link.members_of(
+                self._executable, foreign=foreign, cross_compiler=self._cross_compiler
+            )
+        description = meta.to_bytes(self.meta, self._members)
+        return container.to_tar({container.META: description, **self._members})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the package; `path` is whole or untouched."""
+        check_writable(path)
+        write_atomically(path, self.to_bytes())
+
+    def run(self, inputs: Inputs) -> dict[str, Array]:
+        """The outputs by the model's names.
+
+        inputs : arrays by name, or in order. Names, shapes and dtypes must be the model's own;
+            raises InputError where they are not.
+        """
+        tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
+        return self._named(self._main(*tensors))
+
+    def benchmark(
+        self, inputs: Inputs | None = None, *, repeat: int = 10, number: int = 1, warm_up: int = 1
+    ) -> list[float]:
+        """Seconds per inference: `repeat` figures, each the mean of `number` runs in a row.
+
+        inputs : as for `run`; random ones if left out. Inputs are converted before the clock starts.
+        """
+        arrays = self._checked(self.random_inputs() if inputs is None else inputs)
+        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        for _ in range(warm_up):
+            self._main(*tensors)
+        return [_seconds(lambda: self._main(*tensors), number) for _ in range(repeat)]
+
+    def random_inputs(self, seed: int = 0, unknown: int = 1) -> dict[str, Array]:
+        """Inputs over the dtype's range, normal for floats; dimensions not known become `unknown`."""
+        rng = np.random.default_rng(seed)
+        return {info.name: _random(rng, info, unknown) for info in self.inputs}
+
+    @cached_property
+    def _main(self) -> Callable[..., Any]:
+        check_runnable(self.meta.platform, self._file)
+        if self._executable is not None:
+            module = self._executable.jit()
+        else:
+            module = link.load_members(self._members or {}, self._file)
+        with link.quiet():
+            machine = relax.VirtualMachine(module, tvm.cpu())
+        self._machine = machine
+        function: Callable[..., Any] = machine["main"]
+        return function
+
+    def _checked(self, inputs: Inputs) -> list[Array]:
+        named = _by_name(inputs, self.inputs)
+        known: dict[str, int] = {}
+        return [_matching(named[info.name], info, known) for info in self.inputs]
+
+    def _named(self, result: Any) -> dict[str, Array]:
+        parts = [result] if hasattr(result, "numpy") else list(result)
+        return {info.name: part.numpy() for info, part in zip(self.outputs, parts, strict=True)}
+
+
+def load(path: str | os.PathLike[str]) -> Package:
+    """The package at `path`.
+
+    Form, checksums, schema, version and target are checked before anything of it is used; raises
+    PackageError if one of them is wrong.
+    """
+    file = str(path)
+    members = container.from_file(path)
+    description = meta.from_members(members, container.META, file)
+    _check_version(description, file)
+    check_runnable(description.platform, file)
+    code = {name: data for name, data in members.items() if name != container.META}
+    return Package(description, members=code, file=file)
+
+
+def _check_version(description: Meta, file: str) -> None:
+    made, here = description.versions.get("tvm", "unknown"), str(tvm.__version__)
+    if made.split(".")[:2] != here.split(".")[:2]:
+        remedy = "compile the model again"
+        raise PackageError(
+            located(f"was made with apache-tvm {made}, this is {here}", file=file, remedy=remedy)
+        )
+
+
+def _by_name(inputs: Inputs, infos: Sequence[TensorInfo]) -> dict[str, Any]:
+    names = [info.name for info in infos]
+    if not isinstance(inputs, Mapping):
+        arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+        if len(arrays) != len(names):
+            raise InputError(f"{len(arrays)} inputs given, the model has {len(names)}: {', '.join(names)}")
+        return dict(zip(names, arrays, strict=True))
+    missing = [name for name in names if name not in inputs]
+    unknown = [str(name) for name in inputs if name not in names]
+    if missing or unknown:
+        reasons = [f"no data for input {name!r}" for name in missing]
+        reasons += [f"the model has no input {name!r}" for name in unknown]
+        raise InputError(f"{'; '.join(reasons)}; its inputs are {', '.join(names)}")
+    return dict(inputs)
+
+
+def _matching(value: Any, info: TensorInfo, known: dict[str, int]) -> Array:
+    """`value` as an array that fits `info`; `known` gathers the sizes of named dimensions."""
+    array = value if isinstance(value, np.ndarray) else _from_plain(value, info)
+    wanted = f"[{', '.join(map(str, info.shape))}] {info.dtype}"
+    given = f"[{', '.join(map(str, array.shape))}] {array.dtype}"
+    remedy = f"it takes {wanted}"
+    if str(array.dtype) != info.dtype or array.ndim != len(info.shape):
+        raise InputError(located(f"input {info.name!r}: got {given}", remedy=remedy))
+    for size, expected in zip(array.shape, info.shape, strict=True):
+        if isinstance(expected, str) and _NAME.match(expected):
+            expected = known.setdefault(expected, size)
+        if isinstance(expected, int) and size != expected:
+            raise InputError(located(f"input {info.name!r}: got {given}", remedy=remedy))
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _from_plain(value: Any, info: TensorInfo) -> Array:
+    try:
+        return np.asarray(value, info.dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(located(f"input {info.name!r} is no array of {info.dtype}: {error}")) from None
+
+
+def _random(rng: np.random.Generator, info: TensorInfo, unknown: int) -> Array:
+    shape = tuple(size if isinstance(size, int) else unknown for size in info.shape)
+    dtype = np.dtype(info.dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        high = min(int(limits.max), 1 << 16)
+        return rng.integers(max(int(limits.min), -high), high, shape, endpoint=True).astype(dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def _seconds(call: Callable[[], Any], number: int) -> float:
+    start = time.perf_counter()
+    for _ in range(number):
+        call()
+    return (time.perf_counter() - start) / number
+
+
+__all__ = ["Package", "Platform", "load"]

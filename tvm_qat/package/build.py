@@ -1,0 +1,63 @@
+"""From a lowered module to an executable, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tvm_ffi.registry import list_global_func_names
+
+from tvm_qat.errors import InputError, located
+from tvm_qat.ir import IRModule, relax, tvm
+
+DUMPS = ("relax", "tir", "ll", "asm")
+
+
+def pass_context(config: Mapping[str, Any], disabled: Sequence[str], instruments: Sequence[Any] = ()) -> Any:
+    """TVM's PassContext at optimization level 3; raises InputError for an unknown option."""
+    try:
+        return tvm.transform.PassContext(
+            opt_level=3, config=dict(config), disabled_pass=list(disabled), instruments=list(instruments)
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise InputError(located(f"pass config: {reason}")) from None
+
+
+def tvm_passes() -> frozenset[str]:
+    """The names of TVM's own passes that a user may disable, e.g. FuseOps."""
+    paths = (name.split(".transform.") for name in list_global_func_names() if ".transform." in name)
+    return frozenset(path[-1] for path in paths)
+
+
+def executable_of(mod: IRModule, target: Any) -> Any:
+    """Code for a module that holds VM calls and PrimFuncs only."""
+    return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None)
+
+
+def order_shape_stores(mod: IRModule) -> IRModule:
+    """The functions that compute symbolic dimensions, with their stores sorted by slot.
+
+    TVM's VMShapeLower emits these stores in the order of a hash of addresses, so that two
+    processes would build different code. They are independent: each reads slots that were
+    filled before the function was called.
+    """
+    out = IRModule(mod.functions, attrs=mod.attrs)
+    for gvar, func in mod.functions_items():
+        if isinstance(func, tvm.tirx.PrimFunc) and gvar.name_hint.startswith("shape_func"):
+            out.update_func(gvar, func.with_body(_sorted(func.body)))
+    return out
+
+
+def _sorted(body: Any) -> Any:
+    if not isinstance(body, tvm.tirx.SeqStmt) or not all(
+        isinstance(statement, tvm.tirx.BufferStore) for statement in body.seq
+    ):
+        return body
+    return tvm.tirx.SeqStmt(sorted(body.seq, key=lambda store: int(store.indices[0])))
+
+
+def code_of(executable: Any, form: str) -> str:
+    """The machine code of an executable as text: `ll` (LLVM IR) or `asm`."""
+    libraries = (module for module in executable.mod.imports if module.kind == "llvm")
+    return "\n".join(str(library.inspect_source(form)) for library in libraries)
