@@ -81,7 +81,7 @@ def float_conv(node: Node, data: Expr, weight: Expr, weight_index: int) -> Expr:
     """The convolution of dequantized or float operands, without bias."""
     rank = spatial_rank(node)
     frame = window(node, node.shape(0)[2:], kernel_shape(node, weight_index))
-    _check_channels(node, weight_index)
+    check_channels(node, weight_index)
     function = (relax.op.nn.conv1d, relax.op.nn.conv2d, relax.op.nn.conv3d)[rank - 1]
     return function(
         data,
@@ -95,7 +95,7 @@ def float_conv(node: Node, data: Expr, weight: Expr, weight_index: int) -> Expr:
     )
 
 
-def _check_channels(node: Node, weight_index: int) -> None:
+def check_channels(node: Node, weight_index: int) -> None:
     channels, weight, groups = node.shape(0)[1], node.shape(weight_index), node.whole("group", 1)
     if groups <= 0:
         raise InputError(f"group {groups} is not positive")

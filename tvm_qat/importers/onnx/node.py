@@ -51,6 +51,10 @@ class Node:
         """`INT4`, `FLOAT`...: what ONNX calls the element type of an input."""
         return self.input_types[index] if index < len(self.input_types) else ""
 
+    def kind(self, index: int) -> str:
+        """The same for a quantized tensor that must be there."""
+        return self.type_of(index) or self.dtype(index).upper()
+
     def constant(self, index: int) -> Any | None:
         """The values of a constant input, None if it is left out or computed at run time."""
         value = self.optional(index)

@@ -34,7 +34,7 @@ def quantize_linear(builder: BlockBuilder, node: Node) -> Expr:
 def dequantize_linear(builder: BlockBuilder, node: Node) -> Expr:
     """y = (x - zero_point) * scale, in the scale's float type."""
     data = node.require(0)
-    kind = node.type_of(0) or dtype_of(data).upper()
+    kind = node.kind(0)
     out_dtype = _float_result(node)
     if kind in _FLOAT8:
         return _from_float8(node, data, out_dtype)
@@ -57,7 +57,7 @@ def _output_kind(node: Node) -> str:
     declared = node.whole("output_dtype", 0)
     if node.optional(2) is None:
         return type_name(declared) if declared else "UINT8"
-    kind = node.type_of(2) or node.dtype(2).upper()
+    kind = node.kind(2)
     if declared and type_name(declared) != kind:
         raise InputError(f"output_dtype is {type_name(declared)} but the zero point is {kind}")
     return kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvm_qat.importers.onnx import conv, qdq
+from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qoperator
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import stock
 from tvm_qat.ir import BlockBuilder
@@ -18,12 +18,31 @@ from tvm_qat.ir import BlockBuilder
 Converter: TypeAlias = Callable[[BlockBuilder, Node], Any]
 
 _OWN: dict[str, Converter] = {
+    "AveragePool": pool.average_pool,
+    "Clip": floats.clip,
     "Conv": conv.conv,
+    "ConvInteger": qoperator.conv_integer,
     "ConvTranspose": conv.conv_transpose,
     "DequantizeLinear": qdq.dequantize_linear,
+    "DynamicQuantizeLinear": dynamic.dynamic_quantize_linear,
+    "MatMulInteger": qoperator.matmul_integer,
+    "MaxPool": pool.max_pool,
+    "Pad": floats.pad,
+    "QLinearConv": qoperator.qlinear_conv,
+    "QLinearMatMul": qoperator.qlinear_matmul,
     "QuantizeLinear": qdq.quantize_linear,
+    "Softmax": floats.softmax,
+    "Tile": floats.tile,
 }
 """Operators of ONNX itself that have a converter here."""
+
+_MICROSOFT: dict[str, Converter] = {
+    **microsoft.CONVERTERS,
+    "DequantizeLinear": qdq.dequantize_linear,
+    "DynamicQuantizeMatMul": dynamic.dynamic_quantize_matmul,
+    "MatMulIntegerToFloat": dynamic.matmul_integer_to_float,
+    "QuantizeLinear": qdq.quantize_linear,
+}
 
 _STOCK = (
     "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
@@ -38,10 +57,9 @@ _STOCK = (
     "Pow", "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
     "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
     "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "ScatterElements", "ScatterND", "Selu",
-    "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softmax", "Softplus",
+    "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softplus",
     "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh",
-    "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
-    "AveragePool", "MaxPool", "Clip", "Pad",
+    "ThresholdedRelu", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
 )  # fmt: skip
 """Operators that TVM's own converter translates rightly."""
 
@@ -51,6 +69,7 @@ _FOLDED_ONLY = ("Constant", "Identity")
 _TABLE: dict[tuple[str, str], Converter] = {
     **{("", name): stock for name in (*_STOCK, *_FOLDED_ONLY)},
     **{("", name): function for name, function in _OWN.items()},
+    **{("com.microsoft", name): function for name, function in _MICROSOFT.items()},
 }
 
 
