@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.ir import Call, GenericConst, IRModule, SourceName, Span, make_node
 from tvm.relax import (
@@ -61,6 +62,16 @@ def shape_of_type(ty: Any) -> Shape | None:
     if not isinstance(ty.shape, ShapeExpr):
         return None
     return tuple(int(d) if isinstance(d, tvm.tirx.IntImm) else d for d in ty.shape.values)
+
+
+def same_shape(x: Shape | None, y: Shape | None) -> bool:
+    """Whether two shapes are known and equal, symbolic dimensions included."""
+    if x is None or y is None or len(x) != len(y):
+        return False
+    return all(
+        a == b if isinstance(a, int) or isinstance(b, int) else bool(tvm_ffi.structural_equal(a, b))
+        for a, b in zip(x, y, strict=True)
+    )
 
 
 def static_shape(expr: Expr) -> tuple[int, ...] | None:
@@ -258,6 +269,6 @@ __all__ = [
     "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
     "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "add_notes", "array_of", "attrs_of",
     "bindings_of", "const", "drop_dead", "dtype_of", "is_const", "is_graph", "make_attrs",
-    "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "shape_of",
+    "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "same_shape", "shape_of",
     "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

@@ -31,10 +31,11 @@ from tvm_qat.ir import (
     op_name,
     operands,
     rebuild,
+    relax,
+    same_shape,
     shape_of,
     source_of,
     substitute,
-    tvm,
     uses_of,
     with_source,
 )
@@ -101,7 +102,9 @@ def _follower(last: Any, uses: dict[Var, Any], bound: dict[Var, Any]) -> Any:
     user, value = users[0]
     if op_name(value) not in _FOLLOWERS or shape_of(value) is None:
         return None
-    if not _same_shape(value, last.var) or not all(_joins(o, value, last.var) for o in operands(value)):
+    if not same_shape(shape_of(value), shape_of(last.var)) or not all(
+        _joins(o, value, last.var) for o in operands(value)
+    ):
         return None
     return bound[user]
 
@@ -109,18 +112,8 @@ def _follower(last: Any, uses: dict[Var, Any], bound: dict[Var, Any]) -> Any:
 def _joins(operand: Expr, call: Expr, data: Var) -> bool:
     """Whether an operand is the chain itself, a constant, a number, or a residual."""
     if isinstance(operand, Var):
-        return operand.same_as(data) or _same_shape(operand, call)
+        return operand.same_as(data) or same_shape(shape_of(operand), shape_of(call))
     return is_const(operand) or not isinstance(operand, Call)
-
-
-def _same_shape(x: Expr, y: Expr) -> bool:
-    before, after = shape_of(x), shape_of(y)
-    if before is None or after is None or len(before) != len(after):
-        return False
-    return all(
-        a == b if isinstance(a, int) and isinstance(b, int) else tvm.ir.structural_equal(a, b)
-        for a, b in zip(before, after, strict=True)
-    )
 
 
 def _call_composite(builder: BlockBuilder, group: _Group, env: dict[Var, Expr]) -> Expr:
@@ -149,4 +142,5 @@ def _composite(group: _Group, env: dict[Var, Expr]) -> Function:
                 env[member.var] = builder.emit(substitute(member.value, env))
             result = builder.emit_output(substitute(group.members[-1].value, env))
         builder.emit_func_output(result)
-    return builder.get()["composite"]
+    # Symbolic dimensions belong to one function each.
+    return relax.utils.copy_with_new_vars(builder.get()["composite"])

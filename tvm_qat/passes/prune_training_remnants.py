@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from tvm_qat.ir import (
     BlockBuilder,
@@ -31,6 +30,7 @@ from tvm_qat.ir import (
     op_name,
     relax,
     rewrite,
+    same_shape,
     shape_of,
     source_of,
 )
@@ -76,17 +76,7 @@ def _no_op_cast(call: Expr) -> Expr | None:
 
 def _no_op_reshape(call: Expr) -> Expr | None:
     """Equal known shapes; symbolic dimensions must be the same ones."""
-    before, after = shape_of(call.args[0]), shape_of(call)
-    if before is None or after is None or len(before) != len(after):
-        return None
-    same = all(_same_dim(x, y) for x, y in zip(before, after, strict=True))
-    return call.args[0] if same else None
-
-
-def _same_dim(x: Any, y: Any) -> bool:
-    if isinstance(x, int) or isinstance(y, int):
-        return isinstance(x, int) and isinstance(y, int) and x == y
-    return bool(x.same_as(y))
+    return call.args[0] if same_shape(shape_of(call.args[0]), shape_of(call)) else None
 
 
 def _no_op_transpose(call: Expr) -> Expr | None:

@@ -85,8 +85,10 @@ def conv2d_transpose(call: Expr, builder: Any) -> Any:
 
 def dense(call: Expr, builder: Any) -> Any:
     _require_integers(call, 0, 1)
-    x, w = _twins(call)
-    return _as(relax.op.matmul(x, relax.op.permute_dims(w)), builder, "int32")
+    units, depth = shape_of(call.args[1]) or (None, None)
+    _require(call, units is not None, "the weight's shape is not known")
+    transposed = Var("twin", Tensor((depth, units), "float32"))
+    return _as(relax.op.matmul(_float_twin(call.args[0]), transposed), builder, "int32")
 
 
 def batch_matmul(call: Expr, builder: Any) -> Any:

@@ -113,7 +113,7 @@ def _evaluate_float(mod: IRModule, call: Expr, operands: Sequence[Any]) -> Any:
         with tvm.transform.PassContext(opt_level=0):
             executable = relax.build(alone, target="llvm")
         _compiled[key] = relax.VirtualMachine(executable, tvm.cpu())
-    result = _compiled[key]["main"](*[tvm.runtime.tensor(np.ascontiguousarray(t)) for t in tensors])
+    result = _compiled[key]["main"](*[tvm.runtime.tensor(np.asarray(t, order="C")) for t in tensors])
     if hasattr(result, "numpy"):
         return result.numpy()
     return tuple(part.numpy() for part in result)

@@ -66,7 +66,8 @@ def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
         return checked
     x, w = checked
     if is_const(w.q) and len(right) == 2:
-        weight = replace(w, q=const(np.ascontiguousarray(array_of(w.q).T)))
+        params = w.params.with_(axis=0) if w.params.per_channel else w.params
+        weight = replace(w, q=const(np.ascontiguousarray(array_of(w.q).T)), params=params)
         q = build.dense(x.q, weight.q, x.params.zero_point, w.params.zero_point)
         return _accumulator(walk, q, x, weight, len(left) - 1, [1])
     if w.params.per_channel:
