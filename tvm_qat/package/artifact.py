@@ -17,6 +17,7 @@ from tvm_qat.ir import relax, tvm
 from tvm_qat.package import container, link, meta
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, TensorInfo
+from tvm_qat.package.quiet import quiet
 from tvm_qat.package.target import Platform, check_runnable, host_platform
 
 Array = npt.NDArray[Any]
@@ -110,7 +111,7 @@ class Package:
             module = self._executable.jit()
         else:
             module = link.load_members(self._members or {}, self._file)
-        with link.quiet():
+        with quiet():
             machine = relax.VirtualMachine(module, tvm.cpu())
         self._machine = machine
         function: Callable[..., Any] = machine["main"]

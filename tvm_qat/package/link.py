@@ -20,19 +20,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tvm_qat.errors import InputError, MissingDependencyError, PackageError, located
 from tvm_qat.ir import tvm
+from tvm_qat.package.quiet import quiet
 
 _LINKERS = ("cc", "gcc", "clang", "g++", "clang++")
 _FLAGS = ("-shared", "-fPIC", "-Wl,-S") if sys.platform == "darwin" else (
     "-shared", "-fPIC", "-Wl,--build-id=none", "-Wl,-S"
 )  # fmt: skip
-_CHATTER = (b"Warning: Scope Saving", b"Warning: Scope Loaded")
 
 
 def find_linker() -> list[str] | None:
@@ -132,24 +131,3 @@ def _no_linker(reason: str) -> str:
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it says nothing"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep TVM's two fixed warnings off the terminal; whatever else comes in between is passed on.
-
-    TVM's C++ code writes them to file descriptor 2 itself, whenever a VM is saved or loaded.
-    """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        kept = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held:
-                if not any(chatter in line for chatter in _CHATTER):
-                    os.write(2, line)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.ir import tvm
+from tvm_qat.package.quiet import quiet
 
 _USED_BY_CODE = re.compile(
     r"^(s?sse|avx|amx|fma|f16c|bmi|popcnt|lzcnt|movbe|gfni|adx|neon|dotprod|i8mm|sve|sme|fullfp16|bf16)"
@@ -45,7 +46,8 @@ def parse_target(target: Any) -> Any:
     """A `tvm.target.Target` of kind llvm; raises InputError for anything else."""
     shown = target if isinstance(target, str) else str(target)
     try:
-        parsed = tvm.target.Target(_spelled_out(target))
+        with quiet():
+            parsed = tvm.target.Target(_spelled_out(target))
     except (ValueError, TypeError, KeyError) as error:
         reason = str(error).split(". Target creation")[0]
         raise InputError(located(f"target {shown!r}: {reason}", remedy=_REMEDY)) from None
@@ -98,13 +100,17 @@ def _native() -> dict[str, Any]:
 
 def _check_cpu(target: Any, shown: str) -> None:
     """LLVM itself only warns of a CPU or triple that it does not know, and compiles for another."""
-    valid = tvm.target.codegen.llvm_is_valid_cpu
     triple, cpu = _triple(target), str(target.attrs.get("mcpu", ""))
-    if triple.split("-")[0] not in _architectures() and not valid("generic", triple):
+    if triple.split("-")[0] not in _architectures() and not _is_valid("generic", triple):
         raise InputError(located(f"target {shown!r}: mtriple {triple} is unknown to LLVM"))
-    if cpu and not valid(cpu, triple):
+    if cpu and not _is_valid(cpu, triple):
         remedy = "see `llc -mcpu=help` or write native"
         raise InputError(located(f"target {shown!r}: mcpu {cpu} is unknown for {triple}", remedy=remedy))
+
+
+def _is_valid(cpu: str, triple: str) -> bool:
+    with quiet():
+        return bool(tvm.target.codegen.llvm_is_valid_cpu(cpu, triple))
 
 
 def _architectures() -> tuple[str, ...]:

@@ -1,0 +1,83 @@
+"""The three forms of a package, by what the compiling machine has at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import float_module
+from tvm_qat.compiler import compile
+from tvm_qat.errors import InputError, MissingDependencyError, PackageError
+from tvm_qat.package import Package, container, link, load, meta
+from tvm_qat.package.quiet import quiet
+
+AARCH64 = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
+
+
+@pytest.fixture
+def no_linker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+
+
+def test_with_a_linker_a_package_holds_a_library(saved: Path):
+    assert set(container.from_file(saved)) == {"meta.json", "mod.so"}
+
+
+@pytest.mark.usefixtures("no_linker")
+def test_without_a_linker_a_package_holds_ir_and_runs_all_the_same(package: Package, tmp_path: Path):
+    fresh = compile(float_module())
+    fresh.save(tmp_path / "ir.tar")
+    assert set(container.from_file(tmp_path / "ir.tar")) == {"meta.json", "mod.ll", "mod.vm"}
+    data = package.random_inputs(unknown=3)
+    again = load(tmp_path / "ir.tar").run(data)
+    np.testing.assert_array_equal(package.run(data)["result"], again["result"])
+
+
+def test_without_a_cross_compiler_foreign_code_stays_objects(tmp_path: Path):
+    foreign = compile(float_module(), AARCH64)
+    foreign.save(tmp_path / "arm.tar")
+    assert set(container.from_file(tmp_path / "arm.tar")) == {"meta.json", "lib0.o", "devc.o"}
+    with pytest.raises(PackageError, match="was compiled for aarch64-linux-gnu"):
+        load(tmp_path / "arm.tar")
+    with pytest.raises(PackageError, match="was compiled for aarch64-linux-gnu"):
+        foreign.run(foreign.random_inputs())
+
+
+def objects_of(package: Package, tmp_path: Path) -> Package:
+    """The package as it would come from another machine: not linked."""
+    objects = link._objects(package._executable, tmp_path)
+    members = {name: (tmp_path / name).read_bytes() for name in objects}
+    checked = {"meta.json": meta.to_bytes(package.meta, members), **members}
+    (tmp_path / "objects.tar").write_bytes(container.to_tar(checked))
+    return load(tmp_path / "objects.tar")
+
+
+def test_objects_are_linked_where_they_are_loaded(package: Package, tmp_path: Path):
+    data = package.random_inputs(unknown=2)
+    linked_here = objects_of(package, tmp_path).run(data)
+    np.testing.assert_array_equal(package.run(data)["result"], linked_here["result"])
+
+
+@pytest.mark.usefixtures("no_linker")
+def test_objects_without_a_linker_name_what_to_install(package: Package, tmp_path: Path):
+    unlinked = objects_of(package, tmp_path)
+    with pytest.raises(MissingDependencyError, match="apt-get install gcc"):
+        unlinked.run(unlinked.random_inputs())
+
+
+def test_a_cross_compiler_that_is_missing_or_fails_is_refused(tmp_path: Path):
+    with pytest.raises(MissingDependencyError, match="no-such-compiler"):
+        compile(float_module(), AARCH64, cross_compiler="no-such-compiler").save(tmp_path / "a.tar")
+    with pytest.raises(InputError, match="cannot link"):
+        compile(float_module(), AARCH64, cross_compiler="false").save(tmp_path / "a.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tvms_fixed_warnings_are_kept_off_stderr_and_nothing_else(capfd: pytest.CaptureFixture[str]):
+    with quiet():
+        os.write(2, b"Warning: Scope Saving: x\nsomething else\n")
+    assert capfd.readouterr().err == "something else\n"
