@@ -1,12 +1,12 @@
 """The ONNX importer.
 
-    load      bytes -> ModelProto, external data, model-local functions inlined
-    check     what must hold before anything is translated
-    inputs    graph inputs -> parameters
-    graph     the walk: node by node, constants folded, source names kept
-    table     (domain, operator) -> converter
-    qdq qoperator microsoft dynamic          quantization
-    conv pool floats stock                   everything else
+load      bytes -> ModelProto, external data, model-local functions inlined
+check     what must hold before anything is translated
+inputs    graph inputs -> parameters
+graph     the walk: node by node, constants folded, source names kept
+table     (domain, operator) -> converter
+qdq qoperator microsoft dynamic          quantization
+conv pool floats stock                   everything else
 """
 
 from __future__ import annotations

@@ -103,8 +103,7 @@ def _check_nodes(model: Model) -> None:
     context = checker.C.CheckerContext()
     context.ir_version = model.proto.ir_version
     context.opset_imports = {
-        "" if entry.domain == "ai.onnx" else entry.domain: entry.version
-        for entry in model.proto.opset_import
+        "" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.proto.opset_import
     } | {"": model.opset}
     for node in model.proto.graph.node:
         if node.domain not in _CHECKED_DOMAINS:

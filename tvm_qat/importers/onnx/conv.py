@@ -106,7 +106,11 @@ def check_channels(node: Node, weight_index: int) -> None:
 def with_bias(builder: BlockBuilder, result: Expr, bias: Expr, rank: int) -> Expr:
     """result + bias [C], on axis 1 of `rank` + 2."""
     shape = (1, -1, *[1] * rank)
-    spread = const(array_of(bias).reshape(shape)) if is_const(bias) else builder.emit(relax.op.reshape(bias, shape))
+    spread = (
+        const(array_of(bias).reshape(shape))
+        if is_const(bias)
+        else builder.emit(relax.op.reshape(bias, shape))
+    )
     return relax.op.add(result, spread)
 
 
@@ -122,7 +126,9 @@ def conv_transpose(builder: BlockBuilder, node: Node) -> Expr:
     frame = window(_without_auto_pad(node), node.shape(0)[2:], kernel)
     extra = node.wholes("output_padding", [0] * rank)
     padding, extra = _transposed_padding(node, frame, extra)
-    function = (relax.op.nn.conv1d_transpose, relax.op.nn.conv2d_transpose, relax.op.nn.conv3d_transpose)[rank - 1]
+    function = (relax.op.nn.conv1d_transpose, relax.op.nn.conv2d_transpose, relax.op.nn.conv3d_transpose)[
+        rank - 1
+    ]
     result = builder.emit(
         function(
             node.require(0),
@@ -167,4 +173,3 @@ def _transposed_padding(node: Node, frame: Window, extra: list[int]) -> tuple[li
         before.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
         after.append(total - before[-1])
     return before + after, extra
-

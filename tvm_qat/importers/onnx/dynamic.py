@@ -68,4 +68,8 @@ def _scaled_with_bias(
     scale = emit(builder, relax.op.multiply(a_scale, b_scale))
     axis = len(shape_of(total) or ()) - 1 if shape_of(scale) else None
     real = build.dequantize_at_run_time(total, scale, const(0, "int32"), axis)
-    return real if bias is None else relax.op.add(emit(builder, real), as_vector(builder, bias, "float32", False))
+    return (
+        real
+        if bias is None
+        else relax.op.add(emit(builder, real), as_vector(builder, bias, "float32", False))
+    )

@@ -84,5 +84,3 @@ def _check_size(node: NodeProto, operands: Sequence[Array | None]) -> None:
         size = abs((limit - start) / delta) if delta else math.inf
     if not size < MOST_ELEMENTS / 64:
         raise InputError(f"it makes a constant of {size:g} elements")
-
-

@@ -23,7 +23,7 @@ from tvm_qat.importers.onnx.load import Model
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import decoded, first_line
 from tvm_qat.importers.onnx.table import converter_of
-from tvm_qat.importers.onnx.tensors import to_array, type_name
+from tvm_qat.importers.onnx.tensors import MINIFLOATS, NARROW, storage_dtype, to_array, type_name
 from tvm_qat.ir import (
     BlockBuilder,
     Expr,
@@ -41,7 +41,6 @@ from tvm_qat.ir import (
     rewrite,
     shape_of,
     static_shape,
-    tvm,
     with_source,
 )
 
@@ -99,13 +98,16 @@ def _source_names(nodes: Sequence[NodeProto]) -> list[str]:
 
 def _translate_node(scope: Scope, proto: NodeProto, name: str) -> None:
     try:
+        _check_types(scope, proto)
         inputs = tuple(scope.values[i] if i else None for i in proto.input)
         results = _folded(scope, proto, inputs)
         if results is None:
             node = _node(scope, proto, name, inputs)
             results = _emitted(scope, node, _converted(scope, node))
         if len(results) < len([output for output in proto.output if output]):
-            raise UnsupportedError(f"only {len(results)} of its {len(proto.output)} outputs can be translated")
+            raise UnsupportedError(
+                f"only {len(results)} of its {len(proto.output)} outputs can be translated"
+            )
     except InputError as error:
         label = f"'{name}' ({proto.op_type})"
         raise type(error)(located(str(error), file=scope.model.file, node=label)) from None
@@ -114,6 +116,30 @@ def _translate_node(scope: Scope, proto: NodeProto, name: str) -> None:
             scope.values[output] = value
         if isinstance(value, Var):
             scope.marks.append((value, name))
+
+
+def _check_types(scope: Scope, proto: NodeProto) -> None:
+    """Types that are stored as something else are only known to Q, DQ and what moves elements."""
+    for name in proto.input:
+        kind = type_name(scope.types.get(name, 0))
+        if kind in MINIFLOATS and proto.op_type not in _TYPE_BLIND:
+            raise UnsupportedError(f"{proto.op_type} of {kind} is not supported")
+    for attribute in proto.attribute:
+        if proto.op_type == "Cast" and attribute.name == "to":
+            target = type_name(attribute.i)
+            if target in (*NARROW, *MINIFLOATS) or not storage_dtype(attribute.i):
+                raise UnsupportedError(f"a cast to {target} is not supported")
+
+
+_TYPE_BLIND = (
+    "DequantizeLinear",
+    "QuantizeLinear",
+    "Identity",
+    "Reshape",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+)
 
 
 def _folded(scope: Scope, proto: NodeProto, inputs: Sequence[Expr | None]) -> list[Expr] | None:

@@ -49,9 +49,7 @@ def grid_of(
     bounds = NARROW.get(kind, (None, None))
     dtype = storage_of(kind)
     if is_const(s) and (z is None or is_const(z)):
-        params = QParams(
-            array_of(s), np.int32(0) if z is None else array_of(z), dtype, axis, *bounds
-        )
+        params = QParams(array_of(s), np.int32(0) if z is None else array_of(z), dtype, axis, *bounds)
         return params if shape is None else params.check_axis(shape)
     shape_of_scale = shape_of(s)
     if shape_of_scale is None or len(shape_of_scale) > 1:
@@ -114,4 +112,3 @@ def bounds_of(grid: RunTimeGrid) -> tuple[int, int]:
 def emit(builder: BlockBuilder, expr: Expr) -> Expr:
     """Bound to a variable, unless it is one already."""
     return expr if is_const(expr) or isinstance(expr, Var) else builder.emit(expr)
-

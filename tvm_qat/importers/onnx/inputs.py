@@ -45,9 +45,7 @@ def parameters(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> dict[
             raise type(error)(located(str(error), file=model.file, node=f"'{value.name}' (input)")) from None
     taken: set[str] = set()
     return {
-        value.name: Var(
-            _identifier(value.name, taken), TensorType(shapes[value.name], _dtype(model, value))
-        )
+        value.name: Var(_identifier(value.name, taken), TensorType(shapes[value.name], _dtype(model, value)))
         for value in values
     }
 

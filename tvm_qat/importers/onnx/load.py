@@ -35,7 +35,9 @@ class Model:
 def load(source: Any) -> Model:
     """source: an existing regular file, bytes, or an onnx.ModelProto (which is not changed)."""
     if isinstance(source, Path):
-        return Model(_inlined(_parse(source.read_bytes(), source.name), source.name), source.name, source.parent)
+        return Model(
+            _inlined(_parse(source.read_bytes(), source.name), source.name), source.name, source.parent
+        )
     if isinstance(source, bytes):
         return Model(_inlined(_parse(source, "model"), "model"), "model", None)
     copy = onnx.ModelProto()

@@ -82,7 +82,10 @@ def gemm(builder: BlockBuilder, node: Node) -> Expr:
     if not alpha > 0:
         raise UnsupportedError(f"alpha {alpha:g} is not positive")
     a = a.with_(scale=a.scale * alpha)
-    left, right = emit(builder, dequantized(node.require(0), a)), emit(builder, dequantized(node.require(3), b))
+    left, right = (
+        emit(builder, dequantized(node.require(0), a)),
+        emit(builder, dequantized(node.require(3), b)),
+    )
     left = emit(builder, relax.op.permute_dims(left)) if trans_a else left
     right = emit(builder, relax.op.permute_dims(right)) if trans_b else right
     result = emit(builder, relax.op.matmul(left, right))
@@ -126,9 +129,7 @@ def reduce_mean(_builder: BlockBuilder, node: Node, data: Expr) -> Expr:
     return relax.op.mean(data, axis=axes, keepdims=bool(node.whole("keepdims", 1)))
 
 
-def _channels_first(
-    builder: BlockBuilder, node: Node, data: Expr, function: Callable[[Expr], Expr]
-) -> Expr:
+def _channels_first(builder: BlockBuilder, node: Node, data: Expr, function: Callable[[Expr], Expr]) -> Expr:
     if not node.whole("channels_last", 0):
         return function(data)
     rank = len(shape_of(data) or ())
@@ -149,4 +150,3 @@ CONVERTERS = {
     "QLinearSoftmax": unary(softmax),
     "QLinearWhere": where,
 }
-

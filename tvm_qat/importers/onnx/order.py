@@ -25,7 +25,9 @@ def sorted_nodes(model: Model) -> list[NodeProto]:
         waiting.append(len(sources))
         for source in sources:
             readers.setdefault(source, []).append(index)
-    if all(producer.get(name) is None or producer[name] < i for i, n in enumerate(graph.node) for name in n.input):
+    if all(
+        producer.get(name) is None or producer[name] < i for i, n in enumerate(graph.node) for name in n.input
+    ):
         return list(graph.node)
     ready = deque(i for i, count in enumerate(waiting) if count == 0)
     order = []
@@ -48,7 +50,11 @@ def _producers(model: Model) -> dict[str, int]:
     given = _given(graph)
     for kind, values in (("input", graph.input), ("initializer", graph.initializer)):
         names = [value.name for value in values]
-        twice = next((name for i, name in enumerate(names) if name in names[:i]), None) if _repeats(names) else None
+        twice = (
+            next((name for i, name in enumerate(names) if name in names[:i]), None)
+            if _repeats(names)
+            else None
+        )
         if twice is not None:
             raise InputError(located(f"{kind} {twice!r} is defined twice", file=model.file))
     producer: dict[str, int] = {}

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import InputError, UnsupportedError
-from tvm_qat.importers.onnx.grids import Grid, dequantized, emit, grid_of, quantized, storage_of
+from tvm_qat.importers.onnx.grids import Grid, as_vector, dequantized, emit, grid_of, quantized, storage_of
 from tvm_qat.importers.onnx.node import Node
-from tvm_qat.importers.onnx.tensors import type_name
+from tvm_qat.importers.onnx.tensors import MINIFLOATS, minifloat_table, type_name
 from tvm_qat.ir import BlockBuilder, Expr, array_of, const, dtype_of, is_const, relax, shape_of, static_shape
+from tvm_qat.qnn import build
 
 FLOATS = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
-_FLOAT8 = ("FLOAT8E4M3FN", "FLOAT8E5M2")
 
 
 def quantize_linear(builder: BlockBuilder, node: Node) -> Expr:
@@ -36,8 +36,8 @@ def dequantize_linear(builder: BlockBuilder, node: Node) -> Expr:
     data = node.require(0)
     kind = node.kind(0)
     out_dtype = _float_result(node)
-    if kind in _FLOAT8:
-        return _from_float8(node, data, out_dtype)
+    if kind in MINIFLOATS:
+        return _from_minifloat(builder, node, data, out_dtype)
     if node.whole("block_size", 0):
         return _blocked(builder, node, data, kind, lambda rows, grid: dequantized(rows, grid, out_dtype))
     return dequantized(data, _grid(builder, node, data, kind), out_dtype)
@@ -88,19 +88,22 @@ def _grid(builder: BlockBuilder, node: Node, data: Expr, kind: str) -> Grid:
     return grid_of(builder, node, 1, 2, kind, axis=node.axis(1, len(data_shape)), shape=data_shape)
 
 
-def _from_float8(node: Node, data: Expr, out_dtype: str) -> Expr:
-    """A float8 has no grid: its value times the scale. Rounds once, in float32."""
-    scale = node.constant(1)
-    if node.whole("block_size", 0) or (scale is not None and scale.size > 1):
-        raise UnsupportedError("per-channel and blocked float8 is not supported")
+def _from_minifloat(builder: BlockBuilder, node: Node, data: Expr, out_dtype: str) -> Expr:
+    """No grid, but a table of 256 values: the value, less the zero point, times the scale."""
+    if node.whole("block_size", 0) or shape_of(node.require(1)) not in ((), (1,)):
+        raise UnsupportedError("per-channel and blocked quantization to small floats is not supported")
+    table = minifloat_table(node.kind(0))
+    scale = as_vector(builder, node.require(1), "float32", True)
     zero_point = node.constant(2)
-    if node.optional(2) is not None and (zero_point is None or np.any(zero_point.astype(np.float32))):
-        raise UnsupportedError("a float8 zero point other than zero is not supported")
-    wide = relax.op.multiply(
-        relax.op.astype(data, "float32"),
-        relax.op.reshape(relax.op.astype(node.require(1), "float32"), []),
-    )
-    return wide if out_dtype == "float32" else relax.op.astype(wide, out_dtype)
+    if is_const(data) and is_const(scale) and (node.optional(2) is None or zero_point is not None):
+        zero = np.float32(0) if zero_point is None else table[zero_point.reshape(())]
+        return const(((table[array_of(data)] - zero) * array_of(scale)).astype(out_dtype))
+    value = emit(builder, build.lut(data, table))
+    if node.optional(2) is not None:
+        zero_bits = as_vector(builder, node.require(2), "uint8", True)
+        value = emit(builder, relax.op.subtract(value, emit(builder, build.lut(zero_bits, table))))
+    value = emit(builder, relax.op.multiply(value, scale))
+    return value if out_dtype == "float32" else relax.op.astype(value, out_dtype)
 
 
 def _blocked(builder: BlockBuilder, node: Node, data: Expr, kind: str, convert: Any) -> Expr:
@@ -115,10 +118,13 @@ def _blocked(builder: BlockBuilder, node: Node, data: Expr, kind: str, convert: 
     rows = _rows_first(axis, len(shape))
     split = (*shape[:axis], shape[axis] // size, size, *shape[axis + 1 :])
     grid = _row_grid(builder, node, kind, counts)
-    folded = relax.op.permute_dims(relax.op.reshape(data, split), rows)
-    flat = emit(builder, relax.op.reshape(folded, (-1, size)))
-    result = relax.op.reshape(emit(builder, convert(flat, grid)), [split[i] for i in rows])
-    return relax.op.reshape(relax.op.permute_dims(result, np.argsort(rows).tolist()), shape)
+    value = emit(builder, relax.op.reshape(data, split))
+    value = emit(builder, relax.op.permute_dims(value, rows))
+    value = emit(builder, relax.op.reshape(value, (-1, size)))
+    value = emit(builder, convert(value, grid))
+    value = emit(builder, relax.op.reshape(value, [split[i] for i in rows]))
+    value = emit(builder, relax.op.permute_dims(value, np.argsort(rows).tolist()))
+    return relax.op.reshape(value, shape)
 
 
 def _rows_first(axis: int, rank: int) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm_qat.errors import UnsupportedError
 from tvm_qat.importers.onnx.node import Node
-from tvm_qat.ir import BlockBuilder, Expr, relax, tvm
+from tvm_qat.ir import BlockBuilder, Expr, relax
 
 _SHAPE_OPERATORS = (
     "Reshape", "Resize", "ConstantOfShape", "Gather", "Slice", "Shape", "Expand", "Concat", "Equal",

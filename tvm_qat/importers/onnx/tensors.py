@@ -19,10 +19,15 @@ Array = npt.NDArray[Any]
 NARROW = {"INT4": (-8, 7), "UINT4": (0, 15), "INT2": (-2, 1), "UINT2": (0, 3)}
 """Types below a byte, with their ranges; they are stored in the next wider type."""
 
-_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2}
+MINIFLOATS = (
+    "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "FLOAT8E8M0", "FLOAT4E2M1",
+)  # fmt: skip
+"""Floats of a byte or less; they are stored as their bit patterns in uint8, one value a byte."""
+
+_BITS = {"INT4": 4, "UINT4": 4, "INT2": 2, "UINT2": 2, "FLOAT4E2M1": 4}
 _PLAIN = {
     "FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "BOOL", "INT8", "INT16", "INT32", "INT64",
-    "UINT8", "UINT16", "UINT32", "UINT64", "FLOAT8E4M3FN", "FLOAT8E5M2",
+    "UINT8", "UINT16", "UINT32", "UINT64",
 }  # fmt: skip
 
 
@@ -39,6 +44,8 @@ def storage_dtype(elem_type: int) -> str:
     name = type_name(elem_type)
     if name in NARROW:
         return "uint8" if name.startswith("U") else "int8"
+    if name in MINIFLOATS:
+        return "uint8"
     if name not in _PLAIN:
         raise UnsupportedError(f"data type {name} is not supported")
     return str(onnx.helper.tensor_dtype_to_np_dtype(elem_type))
@@ -61,7 +68,16 @@ def to_array(tensor: TensorProto, folder: Path | None) -> Array:
         values = numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
         raise InputError(f"tensor {tensor.name!r} cannot be read: {error}") from None
+    if type_name(tensor.data_type) in MINIFLOATS:
+        return np.asarray(values).view(np.uint8)
     return np.asarray(values).astype(dtype, copy=False)
+
+
+def minifloat_table(name: str) -> Array:
+    """The float32 value of each of 256 bit patterns; of float4 the upper four bits do not count."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(TensorProto.DataType.Value(name))
+    patterns = np.arange(256, dtype=np.uint8) & (15 if _BITS.get(name) == 4 else 255)
+    return np.asarray(patterns.view(dtype).astype(np.float32))
 
 
 def byte_length(tensor: TensorProto) -> int:
@@ -69,7 +85,7 @@ def byte_length(tensor: TensorProto) -> int:
     bits = _BITS.get(type_name(tensor.data_type))
     if bits is None:
         bits = 8 * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return int(-(-math.prod(tensor.dims) * bits // 8))
 
 
 def _check_length(tensor: TensorProto) -> None:
@@ -78,7 +94,7 @@ def _check_length(tensor: TensorProto) -> None:
         found, expected, unit = len(tensor.raw_data), byte_length(tensor), "bytes"
     else:
         field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
-        packed = type_name(tensor.data_type) in NARROW
+        packed = type_name(tensor.data_type) in _BITS
         expected = byte_length(tensor) if packed else math.prod(tensor.dims)
         found, unit = len(getattr(tensor, field)), "values"
     if found != expected:
