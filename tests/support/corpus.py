@@ -1,0 +1,32 @@
+"""Finds the folder of real models beside the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
+
+needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the folder shared/corpus is not beside the project")
+
+ONNX_FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
+
+
+def onnx_models() -> list[Path]:
+    """The QDQ and QOperator models that have reference vectors."""
+    found = [path for family in ONNX_FAMILIES for path in sorted((CORPUS / family).glob("*.onnx"))]
+    return [path for path in found if vectors_file(path).exists()]
+
+
+def vectors_file(path: Path) -> Path:
+    return path.with_name(path.name + ".io.npz")
+
+
+def vectors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """(inputs, outputs) by the model's own names."""
+    with np.load(vectors_file(path)) as arrays:
+        inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
+        outputs = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out:")}
+    return inputs, outputs
