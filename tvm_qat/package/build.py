@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm_ffi.registry import list_global_func_names
 
-from tvm_qat.errors import InputError, located
+from tvm_qat.errors import InputError
 from tvm_qat.ir import IRModule, relax, tvm
 
 DUMPS = ("relax", "tir", "ll", "asm")
@@ -20,8 +20,8 @@ def pass_context(config: Mapping[str, Any], disabled: Sequence[str], instruments
             opt_level=3, config=dict(config), disabled_pass=list(disabled), instruments=list(instruments)
         )
     except (ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise InputError(located(f"pass config: {reason}")) from None
+        reason = (str(error) or repr(error)).splitlines()[0].split(" candidates are")[0]
+        raise InputError(f"pass config: {reason}") from None
 
 
 def tvm_passes() -> frozenset[str]:

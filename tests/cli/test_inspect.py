@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import MODEL, Call
+
+ROW = {"name": str, "op": str, "integer": bool, "dtype": str, "macs": int, "shape": list, "reason": str}
+TOTALS = {
+    "macs": int, "int8_macs": int, "int8_mac_share": float, "integer_operators": int,
+    "float_operators": int, "grid_changes": int, "pruned": int, "requantizes_cancelled": int,
+    "batch_norms_folded": int, "weight_bytes": int, "source_weight_bytes": int,
+}  # fmt: skip
+
+
+def test_json_has_the_promised_form(call: Call):
+    document = json.loads(call("inspect", MODEL, "--json").out)
+    assert set(document) == {"model", "layers", "totals"}
+    for row in document["layers"]:
+        assert {name: type(value) for name, value in row.items()} == ROW
+        assert bool(row["reason"]) != row["integer"]
+    assert {name: type(value) for name, value in document["totals"].items()} == TOTALS
+
+
+def test_all_products_of_the_demo_model_run_on_integers(call: Call):
+    document = json.loads(call("inspect", MODEL, "--json").out)
+    assert document["totals"]["int8_mac_share"] == 1.0
+    assert sum(row["macs"] for row in document["layers"]) == document["totals"]["macs"] > 0
+
+
+def test_a_package_shows_what_its_model_shows(call: Call, module: Path):
+    of_model = json.loads(call("inspect", MODEL, "--json").out)
+    of_package = json.loads(call("inspect", module, "--json").out)
+    assert of_package["model"] == str(module)
+    assert (of_model["layers"], of_model["totals"]) == (of_package["layers"], of_package["totals"])
+
+
+def test_the_table_names_every_layer(call: Call):
+    document = json.loads(call("inspect", MODEL, "--json").out)
+    shown = call("inspect", MODEL).out
+    assert all(row["name"] in shown for row in document["layers"])
+    assert "100.00% of them on integers" in shown
