@@ -35,7 +35,8 @@ make_venv() {
     if "$python" -c 'import ensurepip' >/dev/null 2>&1; then
         "$python" -m venv "$venv"
     else
-        "$python" -m venv --without-pip "$venv" && "$python" -m pip --python "$venv/bin/python" install -q pip
+        "$python" -m venv --without-pip "$venv" &&
+            "$python" -m pip --python "$venv/bin/python" --disable-pip-version-check install -q pip
     fi || { say "cannot make $venv; on Debian: apt-get install python3-venv python3-pip"; return 1; }
 }
 
@@ -43,6 +44,11 @@ make_venv() {
 stamp_of() {
     printf '%s\n' "$@" | sort -u
     cat "$root/pyproject.toml"
+}
+
+install() {
+    "$venv/bin/python" -m pip install --disable-pip-version-check --upgrade pip &&
+        "$venv/bin/python" -m pip install --disable-pip-version-check -e "$root${1:+[${1// /,}]}"
 }
 
 prepare() {
@@ -56,9 +62,11 @@ prepare() {
         return 0
     fi
     say "installing tvm_qat${extras:+ with ${extras// /, }}"
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check --upgrade pip &&
-        "$venv/bin/python" -m pip install -q --disable-pip-version-check \
-            -e "$root${extras:+[${extras// /,}]}" || { say "the installation failed, see above"; return 1; }
+    if ! install "$extras" >"$venv/install.log" 2>&1; then
+        cat "$venv/install.log" >&2
+        say "the installation failed, see above"
+        return 1
+    fi
     printf '%s\n' $extras >"$venv/tvm_qat.extras"
     stamp_of $extras >"$stamp"
 }
