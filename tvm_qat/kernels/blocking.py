@@ -1,0 +1,59 @@
+"""Register blocking of the plain kernels: the knobs, and their defaults by vector width.
+
+A tile keeps `pixels` x `channels` int32 accumulators in registers; each weight vector is
+widened once and serves all pixels of the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_qat.ir import tvm
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """`rate`: multiply-accumulates per nanosecond of the full tile, measured on Zen 5."""
+
+    channels: int
+    pixels: int
+    rate: float
+
+
+_BY_WIDTH: dict[int, tuple[Blocking, ...]] = {
+    512: (Blocking(64, 4, 58.0), Blocking(32, 8, 52.0), Blocking(16, 8, 38.0), Blocking(8, 8, 19.0)),
+    256: (Blocking(32, 2, 32.0), Blocking(16, 6, 34.0), Blocking(8, 6, 27.0), Blocking(4, 6, 13.0)),
+    128: (Blocking(32, 4, 10.6), Blocking(16, 6, 9.3), Blocking(8, 4, 8.1), Blocking(4, 4, 5.0)),
+}
+
+
+def vector_bits(target: Any) -> int:
+    """Width of the vectors that the target computes with."""
+    if target.kind.name != "llvm":
+        return 128
+    with target:
+        has = tvm.target.codegen.llvm_cpu_has_features
+        is_x86 = _is_x86(target)
+        if is_x86 and has("avx512f"):
+            return 512
+        return 256 if is_x86 and has("avx2") else 128
+
+
+def _is_x86(target: Any) -> bool:
+    triple = str(target.attrs.get("mtriple", "")) or str(tvm.target.codegen.llvm_get_system_triple())
+    return triple.startswith(("x86_64", "i386", "i686"))
+
+
+def choose_blocking(target: Any, outer: int) -> Blocking:
+    """The fastest tile for `outer` output channels, counting the lanes that would idle."""
+    rows: Sequence[Blocking] = _BY_WIDTH[vector_bits(target)]
+    return max(rows, key=lambda b: b.rate * outer / (-(-outer // b.channels) * b.channels))
+
+
+def depthwise_blocking(target: Any, channels: int) -> Blocking:
+    """Depthwise loads data by vectors too: no more channels than there are."""
+    rows = [b for b in _BY_WIDTH[vector_bits(target)] if b.channels <= max(channels, 8)]
+    fitting = [b for b in rows if channels % b.channels == 0 and b.channels >= 16]
+    return fitting[0] if fitting else rows[0]

@@ -1,0 +1,47 @@
+"""The passes between lowered kernels and `relax.build`: TVM's own, with our schedule and fences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm_qat.ir import relax, tvm
+from tvm_qat.kernels.schedule import ScheduleOnCPU
+from tvm_qat.kernels.strict_float import StrictFloat
+
+
+def build_passes(target: Any) -> list[Any]:
+    """What turns a module whose qnn calls are lowered into one that the VM code generator takes."""
+    t = relax.transform
+    return [
+        relax.backend.DispatchSampling(),
+        relax.backend.DispatchSortScan(),
+        t.LegalizeOps(),
+        t.AnnotateTIROpPattern(),
+        t.FoldConstant(),
+        t.FuseOps(),
+        t.FuseTIR(),
+        ScheduleOnCPU(),
+        StrictFloat(),
+        t.RewriteDataflowReshape(),
+        t.ToNonDataflow(),
+        t.RemovePurityChecking(),
+        t.CallTIRRewrite(),
+        t.StaticPlanBlockMemory(),
+        t.LowerAllocTensor(),
+        t.KillAfterLastUse(),
+        t.LowerRuntimeBuiltin(),
+        t.ComputePrimValue(),
+        t.VMShapeLower(),
+        t.AttachGlobalSymbol(),
+    ]
+
+
+def finish(target: Any) -> Any:
+    """`build_passes` as one pass, run with `target` in force: a `relax_pipeline` for tvm.compile."""
+
+    @tvm.transform.module_pass(opt_level=0, name="tvm_qat.finish")
+    def run(mod: Any, _context: Any) -> Any:
+        with target:
+            return tvm.transform.Sequential(build_passes(target))(mod)
+
+    return run

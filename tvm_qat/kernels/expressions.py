@@ -1,0 +1,150 @@
+"""The arithmetic of quantized tensors as scalar TIR expressions: `qnn.arithmetic`, repeated.
+
+Every kernel, fused or not, builds its formulas from these, so each formula exists once.
+
+Rounding needs no call into the C library, so that every loop vectorizes on every target:
+
+- half to even, |x| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction, and the addition
+  itself rounds half to even; subtracting it again is exact.
+- half to even, any x: 2^23 of x's own sign does the same up to 2^23; beyond that every float32
+  is whole already.
+- the other roundings start from the truncation of x through int32, which is exact because x is
+  clamped below 2^31 before it is rounded.
+
+TVM simplifies (x + c) - c to x and x * a + x * b to x * (a + b), for floats too, and LLVM contracts
+products that are added. `fence` keeps a value from both: it is no instruction.
+
+`max(x, low)` is `x > low ? x : low` in TVM's LLVM code, so a NaN becomes `low`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from tvm_qat.ir import tvm
+from tvm_qat.qnn.arithmetic import LARGEST_INT32_FLOAT
+
+PrimExpr: TypeAlias = Any
+
+_tir = tvm.tirx
+_MAGIC = 1.5 * 2.0**23
+_NARROW = ("int8", "uint8", "int16", "uint16")
+
+
+def cast(x: PrimExpr, dtype: str) -> PrimExpr:
+    return _tir.Cast(dtype, x) if str(x.ty.dtype) != dtype else x
+
+
+def float32(value: float) -> PrimExpr:
+    return _tir.FloatImm("float32", value)
+
+
+def int32(value: int) -> PrimExpr:
+    return _tir.IntImm("int32", value)
+
+
+def fence(x: PrimExpr) -> PrimExpr:
+    """x, rounded to its dtype here and combined with nothing that follows."""
+    return _tir.call_llvm_pure_intrin(str(x.ty.dtype), "llvm.arithmetic.fence", x)
+
+
+def _whole(x: PrimExpr) -> PrimExpr:
+    """x without its fraction; |x| < 2^31."""
+    return cast(cast(x, "int32"), "float32")
+
+
+def _half_even_narrow(x: PrimExpr) -> PrimExpr:
+    return fence(x + float32(_MAGIC)) - float32(_MAGIC)
+
+
+def _half_even_wide(x: PrimExpr) -> PrimExpr:
+    big = float32(2.0**23)
+    rounded = _tir.Select(x < float32(0), fence(x - big) + big, fence(x + big) - big)
+    return _tir.Select(_tir.abs(x) < big, rounded, x)
+
+
+def _half_away(x: PrimExpr) -> PrimExpr:
+    step = _tir.Select(x < float32(0), float32(-1), float32(1))
+    return _whole(x) + _tir.Select(_tir.abs(x - _whole(x)) >= float32(0.5), step, float32(0))
+
+
+def floor(x: PrimExpr) -> PrimExpr:
+    """Greatest whole number not above x; |x| < 2^31."""
+    return _whole(x) - cast(_whole(x) > x, "float32")
+
+
+def _ceil(x: PrimExpr) -> PrimExpr:
+    return _whole(x) + cast(_whole(x) < x, "float32")
+
+
+def _half_up(x: PrimExpr) -> PrimExpr:
+    return floor(x) + cast((x - floor(x)) >= float32(0.5), "float32")
+
+
+def _half_down(x: PrimExpr) -> PrimExpr:
+    return _ceil(x) - cast((_ceil(x) - x) >= float32(0.5), "float32")
+
+
+_ROUNDINGS: dict[str, Callable[[PrimExpr], PrimExpr]] = {
+    "half_even": _half_even_wide,
+    "half_away": _half_away,
+    "half_up": _half_up,
+    "half_down": _half_down,
+    "floor": floor,
+    "ceil": _ceil,
+    "toward_zero": _whole,
+}
+
+
+def round_to_int(x: PrimExpr, rounding: str, dtype: str) -> PrimExpr:
+    """x, already clamped to the range of `dtype` (shifted by a zero point), as whole int32."""
+    if rounding == "half_even" and dtype in _NARROW:
+        return cast(_half_even_narrow(x), "int32")
+    return cast(_ROUNDINGS[rounding](x), "int32")
+
+
+def wrapping_add(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    """x + y of int32, modulo 2^32; signed overflow would be undefined."""
+    return cast(cast(x, "uint32") + cast(y, "uint32"), "int32")
+
+
+def wrapping_subtract(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    return cast(cast(x, "uint32") - cast(y, "uint32"), "int32")
+
+
+def saturate(
+    real: PrimExpr, low: PrimExpr, high: PrimExpr, zero_point: PrimExpr | None, dtype: str, rounding: str
+) -> PrimExpr:
+    """round(clamp(real, low, high)) + zero_point; low and high are float32 and whole."""
+    whole = round_to_int(_tir.min(_tir.max(real, low), high), rounding, dtype)
+    return cast(whole if zero_point is None else wrapping_add(whole, zero_point), dtype)
+
+
+def float_bounds(zero_point: PrimExpr, qmin: int, qmax: int) -> tuple[PrimExpr, PrimExpr]:
+    """The clamp of `saturate` for a zero point known at run time only."""
+    largest = float32(float(LARGEST_INT32_FLOAT))
+    low = cast(int32(qmin) - zero_point, "float32")
+    high = cast(int32(qmax) - zero_point, "float32")
+    return _tir.max(low, float32(-float(LARGEST_INT32_FLOAT))), _tir.min(high, largest)
+
+
+def fixed_point_double(x: PrimExpr, multiplier: PrimExpr, left: PrimExpr, right: PrimExpr) -> PrimExpr:
+    """LiteRT's requantization with two roundings; all int32, `left` and `right` at least 0.
+
+    The doubling high product rounds half away from zero by truncating p + nudge, nudge = 2^30 or
+    1 - 2^30 by the sign of p. Both cases equal (p + 2^30) >> 31: for p < 0 truncation adds
+    2^31 - 1 before the arithmetic shift, and 1 - 2^30 + 2^31 - 1 = 2^30.
+    """
+    shifted = cast(_tir.shift_left(cast(x, "uint32"), cast(left, "uint32")), "int32")
+    product = cast(shifted, "int64") * cast(multiplier, "int64")
+    high = cast(_tir.shift_right(product + _tir.IntImm("int64", 1 << 30), _tir.IntImm("int64", 31)), "int32")
+    mask = cast(_tir.shift_left(_tir.Cast("uint32", int32(1)), cast(right, "uint32")), "int32") - int32(1)
+    threshold = _tir.shift_right(mask, int32(1)) + cast(high < int32(0), "int32")
+    return _tir.shift_right(high, right) + cast(_tir.bitwise_and(high, mask) > threshold, "int32")
+
+
+def fixed_point_single(x: PrimExpr, multiplier: PrimExpr, shift: PrimExpr, half: PrimExpr) -> PrimExpr:
+    """The same with one rounding, half up: (x * multiplier + half) >> shift; result int64."""
+    product = cast(x, "int64") * cast(multiplier, "int64")
+    return _tir.shift_right(product + half, shift)

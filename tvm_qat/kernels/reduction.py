@@ -1,0 +1,243 @@
+"""Kernels of avg_pool, mean and softmax: integer sums, one rounding, then the epilogue.
+
+Sums of integers are exact in any order, so vectorizing them changes no bit. Lanes run along the
+last axis of the output (channels, in NHWC).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.ir import attrs_of, const, shape_of, tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.elementwise import lanes_of
+from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.loops import PARALLEL_WORK, Kernel, Symbols, loops, prim_func, registers
+from tvm_qat.kernels.loops import static_work, tb
+from tvm_qat.kernels.operands import Operands, Site
+from tvm_qat.kernels.pointwise import constant, require_params, saturated
+from tvm_qat.qnn.arithmetic import F32, Array, multiplier
+from tvm_qat.qnn.pointwise import exp_table
+from tvm_qat.qparams import STORAGE_RANGE, QParams
+
+_tir = tvm.tirx
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A sum over `taps` for each output element.
+
+    read(data, index, tap) : one addend as int32, its zero point subtracted, or None outside.
+    inside(index, tap) : conditions under which the addend exists.
+    """
+
+    taps: tuple[int, ...]
+    read: Callable[[Any, Sequence[PrimExpr], Sequence[PrimExpr]], PrimExpr]
+    inside: Callable[[Sequence[PrimExpr], Sequence[PrimExpr]], list[PrimExpr]]
+
+
+def build_avg_pool(fused: Fused, target: Any) -> Kernel:
+    """Average pooling over 1 to 3 axes; the factor of each window is computed at compile time."""
+    call, attrs = fused.anchor, attrs_of(fused.anchor)
+    shape, dims = shape_of(call.args[0]) or (), len(attrs["pool_size"])
+    first = str(attrs["layout"]).index("W") - dims + 1
+    symbols = Symbols()
+    sizes = symbols.shape(shape)[first : first + dims]
+    strides, dilation, before = attrs["strides"], attrs["dilation"], attrs["padding"][:dims]
+    padded = any(attrs["padding"]) or bool(attrs["ceil_mode"])
+
+    def place(index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> list[PrimExpr]:
+        return [index[first + i] * strides[i] + tap[i] * dilation[i] - before[i] for i in range(dims)]
+
+    def read(data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> PrimExpr:
+        return data[(*index[:first], *place(index, tap), *index[first + dims :])]
+
+    def inside(index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> list[PrimExpr]:
+        if not padded:
+            return []
+        return [c for at, size in zip(place(index, tap), sizes, strict=True) for c in (at >= 0, at < size)]
+
+    addends = _Sum(tuple(attrs["pool_size"]), read, inside)
+    return _build(fused, target, symbols, addends, lambda s, o: _pool_factor(fused, s, o, first))
+
+
+def _pool_factor(fused: Fused, source: QParams, output: QParams, first: int) -> Array:
+    """multiplier / count, shaped to broadcast against the output."""
+    attrs, dims = attrs_of(fused.anchor), len(attrs_of(fused.anchor)["pool_size"])
+    pool, padding = attrs["pool_size"], attrs["padding"]
+    factor = multiplier(source, output)
+    if not (any(padding) or attrs["ceil_mode"]):
+        return np.asarray(factor / F32(np.prod(pool)), F32)
+    shape = shape_of(fused.anchor.args[0]) or ()
+    counts = np.ones((), np.int64)
+    for i in range(dims):
+        size, out = shape[first + i], fused.shape[first + i]
+        if not (isinstance(size, int) and isinstance(out, int)):
+            reason = "qnn.avg_pool with padding needs spatial sizes known at compile time"
+            raise UnsupportedError(located(reason, node=fused.source))
+        declared = padding[i] + size + padding[i + dims]
+        low, high = (0, declared) if attrs["count_include_pad"] else (padding[i], padding[i] + size)
+        at = np.arange(out)[:, None] * attrs["strides"][i] + np.arange(pool[i]) * attrs["dilation"][i]
+        inside = ((at >= low) & (at < high)).sum(axis=1)
+        counts = counts[..., None] * inside
+    with np.errstate(divide="ignore"):
+        values = (factor / counts.astype(F32)).astype(F32)
+    after = len(fused.shape) - first - dims
+    return values.reshape(*values.shape, *[1] * after)
+
+
+def build_mean(fused: Fused, target: Any) -> Kernel:
+    """Mean over any axes of known length."""
+    call, attrs = fused.anchor, attrs_of(fused.anchor)
+    shape, axes = shape_of(call.args[0]) or (), [int(a) for a in attrs["axis"]]
+    lengths = tuple(shape[a] for a in axes)
+    if not all(isinstance(n, int) for n in lengths):
+        reason = "qnn.mean needs the length of the reduced axes at compile time"
+        raise UnsupportedError(located(reason, node=fused.source))
+    kept = [a for a in range(len(shape)) if a not in axes]
+
+    def read(data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> PrimExpr:
+        place = dict(zip(axes, tap, strict=True))
+        own = kept if not attrs["keepdims"] else range(len(shape))
+        place |= {a: i for a, i in zip(own, index, strict=True) if a not in axes}
+        return data[tuple(place[a] for a in range(len(shape)))]
+
+    def factor(source: QParams, output: QParams) -> Array:
+        return np.asarray(multiplier(source, output) / F32(np.prod(lengths, dtype=np.int64)), F32)
+
+    return _build(fused, target, Symbols(), _Sum(lengths, read, lambda _index, _tap: []), factor)
+
+
+def _build(
+    fused: Fused, target: Any, symbols: Symbols, addends: _Sum,
+    factor_of: Callable[[QParams, QParams], Array],
+) -> Kernel:  # fmt: skip
+    call, operands = fused.anchor, Operands()
+    data = operands.tensor(call.args[0])
+    source, output = require_params(call, "input"), require_params(call, "output")
+    dtype = _sum_dtype(data.dtype, addends.taps)
+    shift = constant(source.zero_point, operands) if np.any(source.zero_point) else None
+    factor = constant(factor_of(source, output), operands)
+    rounded = saturated(
+        lambda s: ex.cast(s.anchor, "float32") * factor(s), output.zero_point, output, operands
+    )
+    term = fused.term(operands)
+
+    def body(buffers: dict[str, Any], out: Any) -> None:
+        def finish(index: Sequence[PrimExpr], total: PrimExpr) -> None:
+            place = tuple(index)
+            value = term(Site(buffers, place, rounded(Site(buffers, place, total))))
+            tb.buffer_store(out, value, list(place))
+
+        zero = shift(Site(buffers, ())) if shift else None
+        _reduce(addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target) // 4, finish)
+
+    return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
+
+
+def _sum_dtype(dtype: str, taps: Sequence[int]) -> str:
+    """int32 where no sum of this many centred values can exceed it."""
+    low, high = STORAGE_RANGE[dtype]
+    return "int32" if (high - low) * int(np.prod(taps, dtype=object)) < 2**31 else "int64"
+
+
+def _reduce(
+    addends: _Sum, data: Any, shape: Sequence[Any], dtype: str, zero: PrimExpr | None, lanes: int,
+    finish: Callable[[Sequence[PrimExpr], PrimExpr], None],
+) -> None:  # fmt: skip
+    """All sums; lanes along the last axis of the output."""
+    *outer, last = [int(n) if isinstance(n, tvm.tirx.IntImm) else n for n in shape] or [1]
+    parallel = static_work((*outer, last, *addends.taps)) > PARALLEL_WORK
+
+    def block(prefix: Sequence[PrimExpr], start: PrimExpr, count: int) -> None:
+        acc = registers(count, dtype)
+        with tb.vectorized(0, count) as lane:
+            tb.buffer_store(acc, _tir.const(0, dtype), [lane])
+        with loops(addends.taps) as tap:
+            with tb.vectorized(0, count) as lane:
+                index = (*prefix, start + lane) if len(shape) else ()
+                tb.buffer_store(acc, acc[lane] + _addend(addends, data, index, tap, dtype, zero), [lane])
+        with tb.vectorized(0, count) as lane:
+            finish((*prefix, start + lane) if len(shape) else (), acc[lane])
+
+    with loops(outer, parallel) as prefix:
+        with loops((last // lanes,)) as (i,):
+            block(prefix, i * lanes, lanes)
+        rest = last % lanes
+        if not isinstance(rest, int):
+            with tb.serial(0, rest) as i:
+                block(prefix, last // lanes * lanes + i, 1)
+        elif rest:
+            block(prefix, last - rest, rest)
+
+
+def _addend(
+    addends: _Sum, data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr], dtype: str,
+    zero: PrimExpr | None,
+) -> PrimExpr:  # fmt: skip
+    value = ex.cast(addends.read(data, index, tap), dtype)
+    value = value if zero is None else value - ex.cast(zero, dtype)
+    conditions = addends.inside(index, tap)
+    return _tir.if_then_else(_tir.all(*conditions), value, _tir.const(0, dtype)) if conditions else value
+
+
+def build_softmax(fused: Fused, target: Any) -> Kernel:
+    """Softmax: greatest value, table of powers, exact sum, one division per element."""
+    call, operands = fused.anchor, Operands()
+    source, output = require_params(call, "input"), require_params(call, "output")
+    axis = int(attrs_of(call)["axis"])
+    length = fused.shape[axis]
+    if not isinstance(length, int):
+        raise UnsupportedError(located("softmax needs an axis of known length", node=fused.source))
+    data = operands.tensor(call.args[0])
+    powers = operands.tensor(const(exp_table(float(source.scale), length)), indexed=True)
+    inverse = constant(np.asarray(F32(1) / output.scale.astype(F32), F32), operands)
+    rounded = saturated(lambda s: s.anchor * inverse(s), output.zero_point, output, operands)
+    term = fused.term(operands)
+
+    def body(buffers: dict[str, Any], out: Any) -> None:
+        def finish(index: tuple[PrimExpr, ...], share: PrimExpr) -> None:
+            value = term(Site(buffers, index, rounded(Site(buffers, index, share))))
+            tb.buffer_store(out, value, list(index))
+
+        others = [*out.shape[:axis], *out.shape[axis + 1 :]]
+        with loops(
+            others, static_work([int(n) for n in others if is_static(n)]) * length > PARALLEL_WORK
+        ) as at:
+            _softmax_row(
+                lambda i: (*at[:axis], i, *at[axis:]),
+                length,
+                buffers[data.name],
+                buffers[powers.name],
+                finish,
+            )
+
+    del target
+    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body)
+
+
+def is_static(size: Any) -> bool:
+    return isinstance(size, int | tvm.tirx.IntImm)
+
+
+def _softmax_row(
+    place: Callable[[PrimExpr], tuple[PrimExpr, ...]], length: int, data: Any, table: Any,
+    finish: Callable[[tuple[PrimExpr, ...], PrimExpr], None],
+) -> None:  # fmt: skip
+    greatest, total = registers(1, "int32"), registers(1, "int32")
+    powers = registers(length, "int32")
+    tb.buffer_store(greatest, ex.int32(-(2**31)), [0])
+    tb.buffer_store(total, ex.int32(0), [0])
+    with tb.serial(0, length) as i:
+        tb.buffer_store(greatest, _tir.max(greatest[0], ex.cast(data[place(i)], "int32")), [0])
+    with tb.serial(0, length) as i:
+        tb.buffer_store(powers, table[greatest[0] - ex.cast(data[place(i)], "int32")], [i])
+        tb.buffer_store(total, total[0] + powers[i], [0])
+    with tb.serial(0, length) as i:
+        finish(place(i), ex.cast(powers[i], "float32") / ex.cast(total[0], "float32"))

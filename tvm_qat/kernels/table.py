@@ -1,0 +1,63 @@
+"""Which kernel runs what: one table, read from the top; the first row that applies is taken.
+
+A row for an instruction set goes above the plain row of the same operator and asks
+`llvm_cpu_has_features` in `applies`, never the name of a processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_build import build_linear
+from tvm_qat.kernels.loops import Kernel
+from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
+from tvm_qat.qnn.table import OPS
+
+
+def _any_llvm(_fused: Fused, target: Any) -> bool:
+    return str(target.kind.name) == "llvm"
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """name : of the kernel, as profiles and reports show it. ops : operators it is the kernel of.
+
+    applies(fused, target) : whether shapes, dtypes and target allow it. build(fused, target) :
+    makes it. isa : the instruction set it is written for.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    applies: Callable[[Fused, Any], bool]
+    build: Callable[[Fused, Any], Kernel]
+    isa: str = "generic"
+
+
+def _of_kind(*kinds: str) -> tuple[str, ...]:
+    return tuple(spec.name for spec in OPS.values() if spec.kind in kinds)
+
+
+KERNELS: tuple[KernelRow, ...] = (
+    KernelRow("plain_linear", _of_kind("linear"), _any_llvm, build_linear),
+    KernelRow("plain_avg_pool", ("qnn.avg_pool",), _any_llvm, build_avg_pool),
+    KernelRow("plain_mean", ("qnn.mean",), _any_llvm, build_mean),
+    KernelRow("plain_softmax", ("qnn.softmax",), _any_llvm, build_softmax),
+    KernelRow("plain_concatenate", ("qnn.concatenate",), _any_llvm, build_concatenate),
+    KernelRow(
+        "plain_elementwise", _of_kind("pointwise", "boundary", "training"), _any_llvm, build_elementwise
+    ),
+)
+
+
+def choose(fused: Fused, target: Any) -> KernelRow:
+    """The first row that applies. Raises UnsupportedError where none does."""
+    for row in KERNELS:
+        if fused.op in row.ops and row.applies(fused, target):
+            return row
+    reason = f"no kernel of {fused.op} for target {target.kind.name}"
+    raise UnsupportedError(located(reason, node=fused.source, remedy="compile for an llvm target"))
