@@ -78,7 +78,7 @@ def compile(
         source = _imported(model, stages, format, input_shapes)
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
-        lowered = kernels.lower(folded, chosen)
+        lowered = kernels.finish(chosen)(kernels.lower(folded, chosen))
         stages.begin("machine code")
         executable = build.executable_of(lowered, chosen)
     dumps = {form: _text(form, folded, lowered, executable) for form in dump}

@@ -32,6 +32,7 @@ def _pipeline(rounding: str = "half_even", disabled: Collection[str] = ()) -> An
 
     def transform(mod: IRModule, _context: Any) -> IRModule:
         target = tvm.target.Target.current() or tvm.target.Target("llvm")
-        return kernels.lower(pipeline.run(mod, rounding=rounding, disabled=disabled), target)
+        folded = pipeline.run(mod, rounding=rounding, disabled=disabled)
+        return kernels.finish(target)(kernels.lower(folded, target))
 
     return tvm.transform.module_pass(transform, opt_level=0, name="qat")
