@@ -19,6 +19,8 @@ from tvm_qat.kernels.loops import (
     Kernel,
     Symbols,
     loops,
+    plain,
+    plain_shape,
     prim_func,
     product,
     static_work,
@@ -94,10 +96,10 @@ def merged_view(buffer: Any, runs: Sequence[Run], ndim: int) -> Any:
 
 def sweep(shape: Sequence[Any], store: Store, lanes: int) -> None:
     """All elements of `shape`, in parallel over the outer axes or over chunks of the only one."""
-    *outer, inner = shape if len(shape) else (1,)
+    *outer, inner = plain_shape(shape) if len(shape) else (1,)
     prefix = len(shape) - 1
     if not all(is_one(size) for size in outer):
-        with loops(outer, static_work(_ints(shape)) > PARALLEL_WORK) as place:
+        with loops(outer, static_work(plain_shape(shape)) > PARALLEL_WORK) as place:
             segment(lambda i: store((*place, i)), 0, inner, lanes)
         return
     sweep_line(lambda i: store((*[0] * prefix, i) if prefix >= 0 else ()), inner, lanes)
@@ -105,7 +107,7 @@ def sweep(shape: Sequence[Any], store: Store, lanes: int) -> None:
 
 def sweep_line(store: Callable[[PrimExpr], None], length: Any, lanes: int) -> None:
     """One long axis."""
-    length = _int(length)
+    length = plain(length)
     if isinstance(length, int) and length <= PARALLEL_WORK:
         segment(store, 0, length, lanes)
         return
@@ -117,7 +119,7 @@ def sweep_line(store: Callable[[PrimExpr], None], length: Any, lanes: int) -> No
 
 def segment(store: Callable[[PrimExpr], None], start: PrimExpr, length: Any, lanes: int) -> None:
     """`length` neighbouring elements: whole vectors, then the rest."""
-    length = _int(length)
+    length = plain(length)
     with loops((length // lanes,)) as (block,):
         with tb.vectorized(0, lanes) as lane:
             store(start + block * lanes + lane)
@@ -130,14 +132,6 @@ def segment(store: Callable[[PrimExpr], None], start: PrimExpr, length: Any, lan
     elif rest:
         with tb.vectorized(0, rest) as lane:
             store(done + lane)
-
-
-def _int(size: Any) -> Any:
-    return int(size) if isinstance(size, tvm.tirx.IntImm) else size
-
-
-def _ints(shape: Sequence[Any]) -> list[Any]:
-    return [_int(size) for size in shape]
 
 
 def build_concatenate(fused: Fused, target: Any) -> Kernel:
@@ -157,7 +151,7 @@ def build_concatenate(fused: Fused, target: Any) -> Kernel:
     def body(buffers: dict[str, Any], out: Any) -> None:
         outer = out.shape[:axis]
         rows = view(out, (product(outer), product(out.shape[axis:])))
-        with loops((product(outer),), parallel=static_work(_ints(out.shape)) > PARALLEL_WORK) as (row,):
+        with loops((product(outer),), parallel=static_work(plain_shape(out)) > PARALLEL_WORK) as (row,):
             start: Any = 0
             for operand, term in zip(parts, terms, strict=True):
                 buffer = buffers[operand.name]

@@ -94,9 +94,18 @@ def loops(extents: Sequence[Any], parallel: bool = False) -> Iterator[tuple[Prim
         yield decode(i, extents)
 
 
+def plain(size: Any) -> Any:
+    """A dimension as a Python integer where it is known."""
+    return int(size) if isinstance(size, tvm.tirx.IntImm) else size
+
+
+def plain_shape(buffer_or_shape: Any) -> list[Any]:
+    return [plain(size) for size in getattr(buffer_or_shape, "shape", buffer_or_shape)]
+
+
 def product(sizes: Sequence[Any]) -> Any:
     total: Any = 1
-    for size in sizes:
+    for size in map(plain, sizes):
         total = size if isinstance(total, int) and total == 1 else total * size
     return total
 
@@ -104,8 +113,7 @@ def product(sizes: Sequence[Any]) -> Any:
 def decode(i: PrimExpr, extents: Sequence[Any]) -> tuple[PrimExpr, ...]:
     """Coordinates of the linear position `i` in a row-major box."""
     coordinates: list[PrimExpr] = []
-    rest = i
-    inner = [e for e in extents]
+    rest, inner = i, plain_shape(extents)
     while inner:
         extent = inner.pop()
         if isinstance(extent, int) and extent == 1:
@@ -136,7 +144,7 @@ def tiles(extent: Any, most: int) -> list[tuple[int, Any, Any]]:
     if not isinstance(extent, int):
         full = tvm.tirx.floordiv(extent, most)
         return [(most, full, 0), (1, tvm.tirx.floormod(extent, most), full * most)]
-    count = -(-extent // most)
+    count = max(1, -(-extent // most))
     size, larger = divmod(extent, count)
     groups = [(size + 1, larger, 0), (size, count - larger, larger * (size + 1))]
     return [group for group in groups if group[1]]

@@ -18,7 +18,7 @@ from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import PARALLEL_WORK, Kernel, Symbols, loops, prim_func, registers
+from tvm_qat.kernels.loops import PARALLEL_WORK, Kernel, Symbols, loops, plain_shape, prim_func, registers
 from tvm_qat.kernels.loops import static_work, tb
 from tvm_qat.kernels.operands import Operands, Site
 from tvm_qat.kernels.pointwise import constant, require_params, saturated
@@ -152,7 +152,7 @@ def _reduce(
     finish: Callable[[Sequence[PrimExpr], PrimExpr], None],
 ) -> None:  # fmt: skip
     """All sums; lanes along the last axis of the output."""
-    *outer, last = [int(n) if isinstance(n, tvm.tirx.IntImm) else n for n in shape] or [1]
+    *outer, last = plain_shape(shape) or [1]
     parallel = static_work((*outer, last, *addends.taps)) > PARALLEL_WORK
 
     def block(prefix: Sequence[PrimExpr], start: PrimExpr, count: int) -> None:
@@ -206,24 +206,14 @@ def build_softmax(fused: Fused, target: Any) -> Kernel:
             value = term(Site(buffers, index, rounded(Site(buffers, index, share))))
             tb.buffer_store(out, value, list(index))
 
-        others = [*out.shape[:axis], *out.shape[axis + 1 :]]
-        with loops(
-            others, static_work([int(n) for n in others if is_static(n)]) * length > PARALLEL_WORK
-        ) as at:
+        others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
+        with loops(others, static_work((*others, length)) > PARALLEL_WORK) as at:
             _softmax_row(
-                lambda i: (*at[:axis], i, *at[axis:]),
-                length,
-                buffers[data.name],
-                buffers[powers.name],
-                finish,
+                lambda i: (*at[:axis], i, *at[axis:]), length, buffers[data.name], buffers[powers.name], finish
             )
 
     del target
     return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body)
-
-
-def is_static(size: Any) -> bool:
-    return isinstance(size, int | tvm.tirx.IntImm)
 
 
 def _softmax_row(
