@@ -10,7 +10,8 @@ import pytest
 import tvm_qat
 from tests.cli.conftest import MODEL, Call
 from tvm_qat import cli
-from tvm_qat.errors import MissingDependencyError
+from tvm_qat.errors import InputError, MissingDependencyError
+from tvm_qat.ir import BlockBuilder
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,3 +96,18 @@ def test_public_names_exist():
         assert getattr(tvm_qat, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         tvm_qat.nonsense  # noqa: B018
+
+
+def test_help_does_not_wait_for_tvm():
+    code = "import sys; from tvm_qat.cli import main; assert 'tvm' not in sys.modules"
+    assert python("-c", code).stderr == ""
+
+
+def test_a_builder_that_dies_half_way_says_nothing(call: Call, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_args: object, **_kwargs: object) -> None:
+        builder = BlockBuilder()
+        with builder.function("main", []):
+            raise InputError("the model is at fault")
+
+    monkeypatch.setattr(tvm_qat, "inspect", fails)
+    assert call("inspect", MODEL).err == "tvm-qat: error: the model is at fault\n"

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TvmQatError as error:
         if args.verbose:
             traceback.print_exc()
+        _release(error)
         print(f"tvm-qat: error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -41,6 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _release(error: BaseException) -> None:
+    """Let go of what the failed call still holds: TVM remarks on builders that die half-way."""
+    from tvm_qat.package.quiet import quiet
+
+    with quiet():
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _parser() -> argparse.ArgumentParser:

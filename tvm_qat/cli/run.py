@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 import tvm_qat as tq
-from tvm_qat.cli import arrays, console, options
+from tvm_qat.cli import console, options
 
 if TYPE_CHECKING:
     from tvm_qat.package import Package
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from tvm_qat.cli.arrays import write_npz
     from tvm_qat.package.files import check_writable
 
     if args.outputs:
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     results = package.run(data)
     times = package.benchmark(data, repeat=args.repeat, number=args.number) if args.print_time else None
     if args.outputs:
-        arrays.write_npz(args.outputs, results)
+        write_npz(args.outputs, results)
     if args.json:
         console.print_json(_document(results, times, args.outputs))
     else:
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _data(package: Package, args: argparse.Namespace) -> dict[str, Array]:
-    given = arrays.read_npz(args.inputs) if args.inputs else {}
+    from tvm_qat.cli.arrays import read_npz
+
+    given = read_npz(args.inputs) if args.inputs else {}
     mode = args.fill_mode or ("random" if not args.inputs else None)
     if mode is None:
         return given

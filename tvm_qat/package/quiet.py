@@ -1,7 +1,7 @@
 """Keeps fixed remarks of TVM's C++ code, which say nothing to a user, off the terminal.
 
-They are written to file descriptor 2 itself: whenever a VM is saved or loaded, and, beside the
-error that we raise, for a CPU that LLVM does not know.
+They are written to file descriptor 2 itself: whenever a VM is saved or loaded, and beside errors
+that we raise: for a CPU that LLVM does not know, and for a module that stays half built.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _CHATTER = (
     b"Warning: Scope Loaded",
     b"Error: Using LLVM",
     b"Warning: Unable to detect CUDA version",
+    b"Warning: BlockBuilder destroyed with remaining blocks",
 )
 
 
