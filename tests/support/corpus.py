@@ -9,7 +9,9 @@ import pytest
 
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 
-needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the folder shared/corpus is not beside the project")
+needs_corpus = pytest.mark.skipif(
+    not CORPUS.is_dir(), reason="the folder shared/corpus is not beside the project"
+)
 
 ONNX_FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
 

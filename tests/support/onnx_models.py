@@ -45,12 +45,9 @@ def with_output_types(made: ModelProto) -> ModelProto:
 
 
 def _input(name: str, value: Any) -> onnx.ValueInfoProto:
-    shape, kind = value if isinstance(value, tuple) and len(value) == 2 and _is_shape(value[0]) else (value, TensorProto.FLOAT)
+    typed = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], tuple)
+    shape, kind = value if typed else (value, TensorProto.FLOAT)
     return helper.make_tensor_value_info(name, kind, shape)
-
-
-def _is_shape(value: Any) -> bool:
-    return value is None or isinstance(value, tuple | list)
 
 
 def tensor(name: str, value: Any) -> TensorProto:

@@ -43,7 +43,9 @@ def onnxruntime_outputs(source: ModelProto | Path | str, inputs: Arrays) -> dict
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def random_inputs(model: ModelProto, seed: int = 0, sizes: Mapping[str, int] | None = None) -> dict[str, np.ndarray]:
+def random_inputs(
+    model: ModelProto, seed: int = 0, sizes: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
     """Fresh data for every input; `sizes` gives symbolic dimensions a value (default 2)."""
     generator = np.random.default_rng(seed)
     stored = {tensor.name for tensor in model.graph.initializer}
@@ -60,15 +62,17 @@ def random_inputs(model: ModelProto, seed: int = 0, sizes: Mapping[str, int] | N
 def _random(generator: np.random.Generator, shape: list[int], kind: int) -> np.ndarray:
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     if kind in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
-        return (2 * generator.standard_normal(shape)).astype(dtype)
+        return np.asarray(2 * generator.standard_normal(shape), dtype)
     if kind == TensorProto.BOOL:
-        return generator.integers(0, 2, shape).astype(bool)
+        return np.asarray(generator.integers(0, 2, shape), bool)
     info = np.iinfo(dtype)
     low, high = max(info.min, -1000), min(info.max, 1000)
-    return generator.integers(low, high, shape, dtype=dtype, endpoint=True)
+    return np.asarray(generator.integers(low, high, shape, dtype=dtype, endpoint=True))
 
 
-def check_against_onnxruntime(model: ModelProto, *, steps: int = 0, rtol: float = 1e-5, seed: int = 0) -> None:
+def check_against_onnxruntime(
+    model: ModelProto, *, steps: int = 0, rtol: float = 1e-5, seed: int = 0
+) -> None:
     """Integer outputs differ by at most `steps`, float ones relatively by `rtol`."""
     inputs = random_inputs(model, seed)
     expected, found = onnxruntime_outputs(model, inputs), simulate(model, inputs)

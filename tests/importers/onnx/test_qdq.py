@@ -19,7 +19,10 @@ def qdq(opset, scale, zero_point, shape=(2, 3, 4), **attrs):
     """x -> Q -> DQ, with both results as outputs."""
     constants = {"s": scale} | ({} if zero_point is None else {"z": zero_point})
     operands = "s z" if zero_point is not None else "s"
-    nodes = [node("QuantizeLinear", f"x {operands}", "q", **attrs), node("DequantizeLinear", f"q {operands}", "y", **attrs)]
+    nodes = [
+        node("QuantizeLinear", f"x {operands}", "q", **attrs),
+        node("DequantizeLinear", f"q {operands}", "y", **attrs),
+    ]
     return model(nodes, {"x": shape}, ["q", "y"], constants, opset=opset)
 
 
@@ -71,7 +74,9 @@ def test_four_bits_are_stored_in_eight_with_their_own_range(kind):
     check_against_onnxruntime(made)
 
 
-@pytest.mark.parametrize(("kind", "values"), [("INT2", [-2, -1, 0, 1]), ("UINT2", [0, 1, 2, 3]), ("INT4", [-8, -1, 0, 7])])
+@pytest.mark.parametrize(
+    ("kind", "values"), [("INT2", [-2, -1, 0, 1]), ("UINT2", [0, 1, 2, 3]), ("INT4", [-8, -1, 0, 7])]
+)
 def test_narrow_weights_are_widened(kind, values):
     nodes = [node("DequantizeLinear", "w s", "y"), node("Add", "x y", "z")]
     made = model(nodes, {"x": (4,)}, ["z"], {"w": narrow(values, kind), "s": f32(0.5)}, opset=25)
@@ -159,7 +164,9 @@ def test_microsoft_domain_has_the_same_two_operators(dtype):
         node("QuantizeLinear", "x s z", "q", domain="com.microsoft"),
         node("DequantizeLinear", "q s z", "y", domain="com.microsoft"),
     ]
-    check_against_onnxruntime(model(nodes, {"x": (3, 4)}, ["y"], {"s": f32(0.01), "z": np.array(9, dtype)}, opset=17))
+    check_against_onnxruntime(
+        model(nodes, {"x": (3, 4)}, ["y"], {"s": f32(0.01), "z": np.array(9, dtype)}, opset=17)
+    )
 
 
 def test_ties_round_to_even_and_ends_saturate():

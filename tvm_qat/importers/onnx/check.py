@@ -14,20 +14,19 @@ import onnx
 from onnx import ModelProto, NodeProto, checker, shape_inference
 
 from tvm_qat.errors import InputError, UnsupportedError, located
-from tvm_qat.importers.onnx.load import Model
+from tvm_qat.importers.onnx.load import Model, node_label
 from tvm_qat.importers.onnx.order import sorted_nodes
 from tvm_qat.importers.onnx.table import converter_of
 
 OLDEST_OPSET = 10
 """The first with QuantizeLinear."""
 
-_CHECKED_DOMAINS = ("", "ai.onnx")
-
 
 def checked(model: Model) -> Model:
     """The model with its nodes sorted, or InputError / UnsupportedError."""
-    _check_header(model)
+    _check_graph(model)
     _check_operators(model)
+    _check_opset(model)
     model = replace(model, proto=_with_nodes(model.proto, sorted_nodes(model)))
     _check_nodes(model)
     return model
@@ -56,20 +55,23 @@ def element_types(model: Model) -> dict[str, int]:
     return types | {t.name: t.data_type for t in graph.initializer}
 
 
-def _check_header(model: Model) -> None:
+def _check_graph(model: Model) -> None:
     proto = model.proto
     if proto.ir_version <= 0 or not proto.HasField("graph") or not proto.graph.output:
         reason = "is not an ONNX model (no version, graph or output)"
         raise InputError(located(reason, file=model.file, remedy="copy or export it again"))
+    if proto.graph.sparse_initializer:
+        reason = f"sparse initializer {proto.graph.sparse_initializer[0].values.name!r} is not supported"
+        raise UnsupportedError(located(reason, file=model.file, remedy="store it as a dense tensor"))
+
+
+def _check_opset(model: Model) -> None:
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST_OPSET <= model.opset <= newest:
         reason = f"opset {model.opset} is outside {OLDEST_OPSET}..{newest}"
         raise UnsupportedError(
             located(reason, file=model.file, remedy="convert it with onnx.version_converter")
         )
-    if proto.graph.sparse_initializer:
-        reason = f"sparse initializer {proto.graph.sparse_initializer[0].values.name!r} is not supported"
-        raise UnsupportedError(located(reason, file=model.file, remedy="store it as a dense tensor"))
 
 
 def _check_operators(model: Model) -> None:
@@ -92,10 +94,20 @@ def _some(names: list[str]) -> str:
 
 
 def _with_nodes(proto: ModelProto, nodes: list[NodeProto]) -> ModelProto:
+    """The model with these nodes, in this order, each with a name of its own.
+
+    Nameless nodes are called after their first output; a name that is taken gets a number.
+    """
     result = ModelProto()
     result.CopyFrom(proto)
     del result.graph.node[:]
-    result.graph.node.extend(nodes)
+    taken: set[str] = set()
+    for index, node in enumerate(nodes):
+        name = node.name or next(filter(None, node.output), f"{node.op_type}_{index}")
+        copy = result.graph.node.add()
+        copy.CopyFrom(node)
+        copy.name = name if name not in taken else f"{name}#{index}"
+        taken.add(copy.name)
     return result
 
 
@@ -106,7 +118,7 @@ def _check_nodes(model: Model) -> None:
         "" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.proto.opset_import
     } | {"": model.opset}
     for node in model.proto.graph.node:
-        if node.domain not in _CHECKED_DOMAINS:
+        if node.domain:
             continue
         repeated = [name for name, count in Counter(a.name for a in node.attribute).items() if count > 1]
         try:
@@ -117,12 +129,6 @@ def _check_nodes(model: Model) -> None:
             raise InputError(
                 located(_first_reason(repeated[0]), file=model.file, node=node_label(node))
             ) from None
-
-
-def node_label(node: NodeProto) -> str:
-    """`'conv1' (Conv)`; a nameless node is called after its first output."""
-    name = node.name or (node.output[0] if node.output else "")
-    return f"'{name}' ({node.op_type})"
 
 
 def _first_reason(message: str) -> str:
@@ -136,4 +142,4 @@ def _inference_message(message: str) -> tuple[str | None, str]:
     if not found:
         return None, _first_reason(message)
     kind, name, reason = found.groups()
-    return f"'{name or ''}' ({kind})", _first_reason(reason)
+    return f"'{name}' ({kind})", _first_reason(reason)

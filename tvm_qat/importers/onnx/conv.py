@@ -31,6 +31,8 @@ def window(node: Node, spatial: tuple[object, ...], kernel: tuple[int, ...]) -> 
         raise InputError(f"kernel, strides, dilations or pads do not have {rank} dimensions")
     if min(*strides, *dilation, *kernel) <= 0 or min(pads) < 0:
         raise InputError("kernel, strides and dilations must be positive and pads not negative")
+    if max(*strides, *dilation, *kernel, *pads) >= 1 << 31:
+        raise InputError("kernel, strides, dilations or pads are too large")
     mode = node.attrs.get("auto_pad", "NOTSET")
     if mode == "VALID":
         pads = [0] * (2 * rank)

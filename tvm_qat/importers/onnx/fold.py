@@ -29,7 +29,7 @@ FOLDED = (
 
 def folded(node: NodeProto, opset: int, operands: Sequence[Array | None]) -> list[Array] | None:
     """The outputs of `node`, or None if it is not one to fold. A None operand is left out."""
-    if node.op_type not in FOLDED or node.domain not in ("", "ai.onnx"):
+    if node.op_type not in FOLDED or node.domain:
         return None
     _check_size(node, operands)
     names = [f"x{i}" if value is not None else "" for i, value in enumerate(operands)]

@@ -1,9 +1,4 @@
-"""The walk over the nodes: operands looked up, constants folded, converters called.
-
-TVM's converters emit bindings of their own, and a span can be given to an expression only when
-it is made. So the walk notes the last variable of each node, and a second pass over the finished
-function, where bindings stand in the order of emission, attaches the names.
-"""
+"""The walk over the nodes: operands looked up, constants folded, converters called."""
 
 from __future__ import annotations
 
@@ -19,16 +14,17 @@ from tvm_qat.importers.onnx.check import element_types
 from tvm_qat.importers.onnx.fold import constant_of, folded
 from tvm_qat.importers.onnx.grids import emit
 from tvm_qat.importers.onnx.inputs import MOST_ELEMENTS, model_inputs, parameters
-from tvm_qat.importers.onnx.load import Model
+from tvm_qat.importers.onnx.load import Model, node_label
 from tvm_qat.importers.onnx.node import Node
+from tvm_qat.importers.onnx.sources import with_source_names
 from tvm_qat.importers.onnx.stock import decoded, first_line
 from tvm_qat.importers.onnx.table import converter_of
 from tvm_qat.importers.onnx.tensors import MINIFLOATS, NARROW, storage_dtype, to_array, type_name
 from tvm_qat.ir import (
     BlockBuilder,
     Expr,
-    Function,
     IRModule,
+    TensorType,
     Tuple,
     TupleGetItem,
     TupleType,
@@ -38,10 +34,8 @@ from tvm_qat.ir import (
     const,
     is_const,
     relax,
-    rewrite,
     shape_of,
     static_shape,
-    with_source,
 )
 
 
@@ -58,15 +52,14 @@ class Scope:
 
 def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModule:
     """The model as a module with one function `main`, its body one dataflow block."""
-    types = element_types(model)
     params = parameters(model, input_shapes)
+    types = element_types(model)
     scope = Scope(model, BlockBuilder(), dict(params), types)
     _add_initializers(scope)
-    names = _source_names(model.proto.graph.node)
     with scope.builder.function("main", list(params.values())):
         with scope.builder.dataflow():
-            for node, name in zip(model.proto.graph.node, names, strict=True):
-                _translate_node(scope, node, name)
+            for node in model.proto.graph.node:
+                _translate_node(scope, node)
             result = scope.builder.emit_output(_result(scope))
         scope.builder.emit_func_output(result)
     return _finished(scope)
@@ -84,38 +77,25 @@ def _add_initializers(scope: Scope) -> None:
             raise type(error)(located(str(error), file=scope.model.file)) from None
 
 
-def _source_names(nodes: Sequence[NodeProto]) -> list[str]:
-    """The nodes' own names; nameless ones are called after their output. All distinct."""
-    names: list[str] = []
-    taken: set[str] = set()
-    for index, node in enumerate(nodes):
-        name = node.name or (node.output[0] if node.output else "") or f"{node.op_type}_{index}"
-        unique = name if name not in taken else f"{name}#{index}"
-        taken.add(unique)
-        names.append(unique)
-    return names
-
-
-def _translate_node(scope: Scope, proto: NodeProto, name: str) -> None:
+def _translate_node(scope: Scope, proto: NodeProto) -> None:
     try:
         _check_types(scope, proto)
         inputs = tuple(scope.values[i] if i else None for i in proto.input)
         results = _folded(scope, proto, inputs)
         if results is None:
-            node = _node(scope, proto, name, inputs)
-            results = _emitted(scope, node, _converted(scope, node))
+            node = _node(scope, proto, inputs)
+            results = _results(scope, node)
         if len(results) < len([output for output in proto.output if output]):
             raise UnsupportedError(
                 f"only {len(results)} of its {len(proto.output)} outputs can be translated"
             )
     except InputError as error:
-        label = f"'{name}' ({proto.op_type})"
-        raise type(error)(located(str(error), file=scope.model.file, node=label)) from None
+        raise type(error)(located(str(error), file=scope.model.file, node=node_label(proto))) from None
     for output, value in zip(proto.output, results, strict=False):
         if output:
             scope.values[output] = value
         if isinstance(value, Var):
-            scope.marks.append((value, name))
+            scope.marks.append((value, proto.name))
 
 
 def _check_types(scope: Scope, proto: NodeProto) -> None:
@@ -132,19 +112,13 @@ def _check_types(scope: Scope, proto: NodeProto) -> None:
 
 
 _TYPE_BLIND = (
-    "DequantizeLinear",
-    "QuantizeLinear",
-    "Identity",
-    "Reshape",
-    "Transpose",
-    "Squeeze",
-    "Unsqueeze",
-)
+    "DequantizeLinear", "QuantizeLinear", "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze",
+)  # fmt: skip
 
 
 def _folded(scope: Scope, proto: NodeProto, inputs: Sequence[Expr | None]) -> list[Expr] | None:
     """The results of a node that needs no code; None for all others."""
-    if proto.domain not in ("", "ai.onnx"):
+    if proto.domain:
         return None
     if proto.op_type == "Constant":
         return [const(constant_of(proto, scope.model.folder))]
@@ -162,12 +136,19 @@ def _folded(scope: Scope, proto: NodeProto, inputs: Sequence[Expr | None]) -> li
     return None if arrays is None else [const(array) for array in arrays]
 
 
-def _node(scope: Scope, proto: NodeProto, name: str, inputs: tuple[Expr | None, ...]) -> Node:
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
+def _node(scope: Scope, proto: NodeProto, inputs: tuple[Expr | None, ...]) -> Node:
     raw = {a.name: _attribute(helper.get_attribute_value(a)) for a in proto.attribute}
     types = tuple(type_name(scope.types[i]) if scope.types.get(i) else "" for i in proto.input)
     return Node(
-        name, proto.op_type, domain, scope.model.opset, inputs, types, decoded(raw), raw, tuple(proto.output)
+        name=proto.name,
+        op=proto.op_type,
+        domain=proto.domain,
+        opset=scope.model.opset,
+        inputs=inputs,
+        input_types=types,
+        attrs=decoded(raw),
+        raw_attrs=raw,
+        outputs=tuple(proto.output),
     )
 
 
@@ -175,38 +156,45 @@ def _attribute(value: Any) -> Any:
     return value if isinstance(value, bytes | int | float) or not hasattr(value, "__len__") else tuple(value)
 
 
-def _converted(scope: Scope, node: Node) -> Any:
+def _results(scope: Scope, node: Node) -> list[Expr]:
+    """What the node's converter makes of it, every part bound to a variable.
+
+    Shapes and constants stay what they are. A type rule of TVM that does not accept the operands
+    raises one of the errors caught here.
+    """
     converter = converter_of(node.domain, node.op)
     assert converter is not None, node.op
-    return converter(scope.builder, node)
+    try:
+        made = converter(scope.builder, node)
+        parts = [
+            part for expr in (made if isinstance(made, list | tuple) else [made]) for part in _fields(expr)
+        ]
+        bound = [var for part in parts for var in _bound(scope.builder, part)]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"its operands do not fit: {first_line(error)}") from None
+    for var in bound:
+        _check_shape(var)
+    return bound
 
 
-def _emitted(scope: Scope, node: Node, result: Any) -> list[Expr]:
-    """Every result bound to a variable; shapes and constants stay what they are."""
-    if not isinstance(result, list | tuple):
-        result = [result]
-    parts: list[Expr] = []
-    for expr in result:
-        fields = expr.fields if isinstance(expr, Tuple) else [expr]
-        for each in fields:
-            parts.extend(_bound(scope.builder, each))
-    for part in parts:
-        shape = shape_of(part) or ()
-        if math.prod(size for size in shape if isinstance(size, int)) > MOST_ELEMENTS:
-            raise InputError(f"its result of shape {shape} is too large")
-    return parts
+def _fields(expr: Expr) -> list[Expr]:
+    return list(expr.fields) if isinstance(expr, Tuple) else [expr]
 
 
 def _bound(builder: BlockBuilder, expr: Expr) -> list[Expr]:
     if not isinstance(expr, relax.Expr) or isinstance(expr, relax.ShapeExpr):
         return [expr]
-    try:
-        var = emit(builder, expr)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"its operands do not fit: {first_line(error)}") from None
+    var = emit(builder, expr)
     if isinstance(var.ty, TupleType):
         return [builder.emit(TupleGetItem(var, i)) for i in range(len(var.ty.fields))]
     return [var]
+
+
+def _check_shape(value: Expr) -> None:
+    """Nothing computed at run time is empty, or larger than any memory."""
+    sizes = [size for size in shape_of(value) or () if isinstance(size, int)]
+    if isinstance(value, Var) and (min(sizes, default=1) < 1 or math.prod(sizes) > MOST_ELEMENTS):
+        raise InputError(f"its result would have the shape {list(shape_of(value) or ())}")
 
 
 def _result(scope: Scope) -> Expr:
@@ -216,6 +204,9 @@ def _result(scope: Scope) -> Expr:
         if isinstance(value.ty, relax.ShapeType):
             value = scope.builder.emit(relax.op.shape_to_tensor(value))
             scope.marks.append((value, output.name))
+        if not isinstance(value.ty, TensorType):
+            reason = f"output {output.name!r} is not a tensor"
+            raise UnsupportedError(located(reason, file=scope.model.file))
         outputs.append(value)
     return outputs[0] if len(outputs) == 1 else Tuple(outputs)
 
@@ -226,8 +217,7 @@ def _finished(scope: Scope) -> IRModule:
     if any(isinstance(binding, relax.MatchCast) for binding in bindings_of(mod["main"])):
         reason = "a shape is computed from data at run time, which is not supported"
         raise UnsupportedError(located(reason, file=scope.model.file, remedy="export with constant shapes"))
-    owners = _owners(mod["main"], scope.marks)
-    mod = rewrite(mod, lambda _func: lambda _builder, var, value: with_source(value, owners.get(var)))
+    mod = with_source_names(mod, scope.marks)
     graph = scope.model.proto.graph
     mod["main"] = mod["main"].with_attrs(
         {
@@ -236,16 +226,3 @@ def _finished(scope: Scope) -> IRModule:
         }
     )
     return mod
-
-
-def _owners(func: Function, marks: Sequence[tuple[Var, str]]) -> dict[Var, str]:
-    """Which node each binding came from: the one whose last variable follows next."""
-    order = [binding.var for binding in bindings_of(func)]
-    position = {var: index for index, var in enumerate(order)}
-    owners: dict[Var, str] = {}
-    begin = 0
-    for var, name in marks:
-        end = position.get(var, -1) + 1
-        owners.update(dict.fromkeys(order[begin:end], name))
-        begin = max(begin, end)
-    return owners

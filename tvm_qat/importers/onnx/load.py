@@ -19,7 +19,7 @@ class Model:
 
     file : its name for messages.
     folder : where its external data may lie; None if it did not come from a file.
-    opset : version of the operators of domain "" ("ai.onnx" is another name of it).
+    opset : version of the operators of the default domain.
     """
 
     proto: onnx.ModelProto
@@ -28,21 +28,32 @@ class Model:
 
     @property
     def opset(self) -> int:
-        versions = [entry.version for entry in self.proto.opset_import if entry.domain in ("", "ai.onnx")]
-        return max(versions, default=1)
+        return max((entry.version for entry in self.proto.opset_import if not entry.domain), default=1)
+
+
+def node_label(node: onnx.NodeProto) -> str:
+    """How messages call a node: `'conv1' (Conv)`; a nameless one by its first output."""
+    return f"'{node.name or next(filter(None, node.output), '')}' ({node.op_type})"
 
 
 def load(source: Any) -> Model:
     """source: an existing regular file, bytes, or an onnx.ModelProto (which is not changed)."""
     if isinstance(source, Path):
-        return Model(
-            _inlined(_parse(source.read_bytes(), source.name), source.name), source.name, source.parent
-        )
+        return _model(_parse(source.read_bytes(), source.name), source.name, source.parent)
     if isinstance(source, bytes):
-        return Model(_inlined(_parse(source, "model"), "model"), "model", None)
+        return _model(_parse(source, "model"), "model", None)
     copy = onnx.ModelProto()
     copy.CopyFrom(source)
-    return Model(_inlined(copy, "model"), "model", None)
+    return _model(copy, "model", None)
+
+
+def _model(proto: onnx.ModelProto, file: str, folder: Path | None) -> Model:
+    """The default domain has two names; from here on it has one."""
+    inlined = _inlined(proto, file)
+    for named in (*inlined.opset_import, *inlined.graph.node):
+        if named.domain == "ai.onnx":
+            named.domain = ""
+    return Model(inlined, file, folder)
 
 
 def _parse(data: bytes, file: str) -> onnx.ModelProto:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 
 from onnx import GraphProto, NodeProto
 
 from tvm_qat.errors import InputError, located
-from tvm_qat.importers.onnx.load import Model
+from tvm_qat.importers.onnx.load import Model, node_label
 
 
 def sorted_nodes(model: Model) -> list[NodeProto]:
@@ -18,30 +18,32 @@ def sorted_nodes(model: Model) -> list[NodeProto]:
     graph = model.proto.graph
     producer = _producers(model)
     _check_known(model, producer)
-    readers: dict[int, list[int]] = {}
-    waiting = []
-    for index, node in enumerate(graph.node):
-        sources = {producer[name] for name in node.input if producer.get(name) is not None}
-        waiting.append(len(sources))
-        for source in sources:
-            readers.setdefault(source, []).append(index)
-    if all(
-        producer.get(name) is None or producer[name] < i for i, n in enumerate(graph.node) for name in n.input
-    ):
+    sources = [{producer[name] for name in node.input if name in producer} for node in graph.node]
+    if all(max(known, default=-1) < index for index, known in enumerate(sources)):
         return list(graph.node)
+    order = _topological(sources)
+    if len(order) < len(sources):
+        stuck = graph.node[min(set(range(len(sources))) - set(order))]
+        raise InputError(_message(model, "the graph has a cycle through this node", stuck, "export it again"))
+    return [graph.node[i] for i in order]
+
+
+def _topological(sources: list[set[int]]) -> list[int]:
+    """Indices, each after its sources; those on or behind a cycle are left out."""
+    readers: dict[int, list[int]] = {}
+    for index, known in enumerate(sources):
+        for source in known:
+            readers.setdefault(source, []).append(index)
+    waiting = [len(known) for known in sources]
     ready = deque(i for i, count in enumerate(waiting) if count == 0)
     order = []
     while ready:
-        index = ready.popleft()
-        order.append(index)
-        for reader in readers.get(index, []):
+        order.append(ready.popleft())
+        for reader in readers.get(order[-1], []):
             waiting[reader] -= 1
             if waiting[reader] == 0:
                 ready.append(reader)
-    if len(order) < len(graph.node):
-        stuck = next(node for i, node in enumerate(graph.node) if waiting[i])
-        raise InputError(_message(model, "the graph has a cycle through this node", stuck, "export it again"))
-    return [graph.node[i] for i in order]
+    return order
 
 
 def _producers(model: Model) -> dict[str, int]:
@@ -49,26 +51,22 @@ def _producers(model: Model) -> dict[str, int]:
     graph = model.proto.graph
     given = _given(graph)
     for kind, values in (("input", graph.input), ("initializer", graph.initializer)):
-        names = [value.name for value in values]
-        twice = (
-            next((name for i, name in enumerate(names) if name in names[:i]), None)
-            if _repeats(names)
-            else None
-        )
-        if twice is not None:
-            raise InputError(located(f"{kind} {twice!r} is defined twice", file=model.file))
+        _check_distinct(model, kind, [value.name for value in values])
     producer: dict[str, int] = {}
     for index, node in enumerate(graph.node):
         for name in filter(None, node.output):
             if name in producer or name in given:
-                reason = f"value {name!r} is defined twice"
-                raise InputError(_message(model, reason, node, "rename one of them"))
+                raise InputError(
+                    _message(model, f"value {name!r} is defined twice", node, "rename one of them")
+                )
             producer[name] = index
     return producer
 
 
-def _repeats(names: list[str]) -> bool:
-    return len(set(names)) < len(names)
+def _check_distinct(model: Model, kind: str, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(located(f"{kind} {twice[0]!r} is defined twice", file=model.file))
 
 
 def _given(graph: GraphProto) -> set[str]:
@@ -87,11 +85,8 @@ def _check_known(model: Model, producer: dict[str, int]) -> None:
     for name in names:
         if name not in given and name not in producer:
             raise InputError(located(f"output {name!r} is produced by no node", file=model.file))
-    if _repeats(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise InputError(located(f"output {twice!r} is listed twice", file=model.file))
+    _check_distinct(model, "output", names)
 
 
 def _message(model: Model, reason: str, node: NodeProto, remedy: str) -> str:
-    label = f"'{node.name or (node.output[0] if node.output else '')}' ({node.op_type})"
-    return located(reason, file=model.file, node=label, remedy=remedy)
+    return located(reason, file=model.file, node=node_label(node), remedy=remedy)

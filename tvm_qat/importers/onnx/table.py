@@ -74,5 +74,5 @@ _TABLE: dict[tuple[str, str], Converter] = {
 
 
 def converter_of(domain: str, op: str) -> Converter | None:
-    """None for an operator without a translation. The domain "ai.onnx" is the empty one."""
-    return _TABLE.get(("" if domain == "ai.onnx" else domain, op))
+    """None for an operator without a translation."""
+    return _TABLE.get((domain, op))
