@@ -54,27 +54,30 @@ REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single")
 def quantize_multiplier(real: npt.NDArray[np.float64]) -> tuple[Int, Int]:
     """Split positive reals into (int32 multiplier in [2^30, 2^31), shift): real = m * 2^(shift-31).
 
-    Rounds the significand half away from zero, as std::round does. Shape is kept.
+    Rounds the significand half away from zero, as std::round does. Shape is kept. Shifts lie in
+    [-31, 30]: smaller reals become zero, greater ones the greatest multiplier, as in LiteRT.
     """
     significand, exponent = np.frexp(np.asarray(real, np.float64))
     fixed = np.floor(significand * (1 << 31) + 0.5).astype(np.int64)
     overflow = fixed == 1 << 31
     fixed = np.where(overflow, fixed >> 1, fixed)
     exponent = exponent + overflow
-    tiny = exponent < -31
-    return (
-        np.where(tiny, 0, fixed).astype(np.int32),
-        np.where(tiny, 0, exponent).astype(np.int32),
-    )
+    tiny, huge = exponent < -31, exponent > 30
+    fixed = np.where(tiny, 0, np.where(huge, (1 << 31) - 1, fixed))
+    return fixed.astype(np.int32), np.where(tiny, 0, np.minimum(exponent, 30)).astype(np.int32)
 
 
 def saturating_rounding_doubling_high_mul(a: Int, b: Int) -> Int:
-    """The high 32 bits of 2ab, rounded half away from zero. a: int32, b: int32 in [0, 2^31)."""
+    """ab / 2^31, rounded half up; int32. Only a = b = -2^31 exceeds int32: it saturates.
+
+    gemmlowp adds 2^30 or 1 - 2^30 by the sign of ab and divides towards zero, so a positive tie
+    goes away from zero and a negative one towards it.
+    """
     product = a.astype(np.int64) * b.astype(np.int64)
     nudge = np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     total = product + nudge
     quotient = np.where(total >= 0, total >> 31, -((-total) >> 31))
-    return np.asarray(quotient.astype(np.int32))
+    return np.asarray(np.minimum(quotient, (1 << 31) - 1).astype(np.int32))
 
 
 def rounding_divide_by_power_of_two(x: Int, exponent: Int) -> Int:

@@ -212,8 +212,10 @@ def rebuild(mod: IRModule, make_body: Callable[[Function, BlockBuilder], Expr]) 
             with builder.dataflow():
                 result = make_body(func, builder)
             builder.emit_func_output(result)
-    functions = dict(builder.get().functions_items()) | kept
-    return drop_dead(IRModule(functions, attrs=mod.attrs))
+    # calls refer to the very objects that name the functions, so these are kept
+    old = {gvar.name_hint: gvar for gvar in mod.get_global_vars() if gvar not in kept}
+    built = {old.get(gvar.name_hint, gvar): func for gvar, func in builder.get().functions_items()}
+    return drop_dead(IRModule(built | kept, attrs=mod.attrs))
 
 
 def is_graph(func: Any) -> bool:

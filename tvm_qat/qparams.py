@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from tvm_qat.errors import InputError
+from tvm_qat.fixed_point import ROUNDINGS
 
 STORAGE_RANGE: dict[str, tuple[int, int]] = {
     f"{sign}int{bits}": ((-(1 << bits - 1), (1 << bits - 1) - 1) if not sign else (0, (1 << bits) - 1))
-    for bits in (8, 16, 32)
-    for sign in ("", "u")
+    for bits, sign in ((8, ""), (8, "u"), (16, ""), (16, "u"), (32, ""))
 }
 """Least and greatest value of every integer dtype that stores quantized values."""
 
@@ -42,7 +43,7 @@ class QParams:
     qmax: int | None = None
 
     def __post_init__(self) -> None:
-        scale = _squeeze(np.asarray(self.scale, np.float64))
+        scale = _squeeze(np.array(self.scale, np.float64))
         zero_point = _squeeze(np.asarray(self.zero_point))
         if self.dtype not in STORAGE_RANGE:
             raise InputError(f"dtype {self.dtype} cannot store quantized values")
@@ -54,14 +55,17 @@ class QParams:
         per_channel = bool(scale.ndim or zero_point.ndim)
         if per_channel and self.axis is None:
             raise InputError("per-channel parameters need an axis")
-        qmin = low if self.qmin is None else int(self.qmin)
-        qmax = high if self.qmax is None else int(self.qmax)
+        qmin = low if self.qmin is None else _whole("qmin", self.qmin)
+        qmax = high if self.qmax is None else _whole("qmax", self.qmax)
         if not low <= qmin < qmax <= high:
             raise InputError(f"range [{qmin}, {qmax}] does not fit {self.dtype}")
+        zero_point = zero_point.astype(np.int32)
+        for array in (scale, zero_point):
+            array.setflags(write=False)
         store = object.__setattr__
         store(self, "scale", scale)
-        store(self, "zero_point", zero_point.astype(np.int32))
-        store(self, "axis", self.axis if per_channel else None)
+        store(self, "zero_point", zero_point)
+        store(self, "axis", _whole("axis", self.axis) if per_channel else None)
         store(self, "qmin", qmin)
         store(self, "qmax", qmax)
 
@@ -105,6 +109,7 @@ class QParams:
         return (
             self.dtype == other.dtype
             and self.axis == other.axis
+            and self.channels == other.channels
             and bool(np.all(self.scale == other.scale))
             and bool(np.all(self.zero_point == other.zero_point))
         )
@@ -113,7 +118,9 @@ class QParams:
         return isinstance(other, QParams) and self.same_grid(other) and self.range == other.range
 
     def __hash__(self) -> int:
-        return hash((self.scale.tobytes(), self.zero_point.tobytes(), self.dtype, self.axis, self.range))
+        count = self.channels or 1
+        columns = (np.broadcast_to(part, (count,)).tobytes() for part in (self.scale, self.zero_point))
+        return hash((*columns, self.dtype, self.axis, self.range))
 
     def to_json(self) -> dict[str, object]:
         """Plain lists and numbers, for meta.json and reports."""
@@ -136,6 +143,13 @@ def _squeeze(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return values
 
 
+def _whole(name: str, value: object) -> int:
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{name} {value} is not an integer") from None
+
+
 def _check_scale(scale: npt.NDArray[np.generic]) -> None:
     if scale.size == 0:
         raise InputError("scale is empty")
@@ -147,12 +161,14 @@ def _check_scale(scale: npt.NDArray[np.generic]) -> None:
 
 
 def _check_zero_point(zero_point: npt.NDArray[np.generic], low: int, high: int) -> None:
+    if zero_point.size == 0:
+        raise InputError("zero point is empty")
     if not np.issubdtype(zero_point.dtype, np.integer):
         raise InputError(f"zero point has dtype {zero_point.dtype}, not an integer")
-    wide = zero_point.astype(np.int64)
-    outside = (wide < low) | (wide > high)
-    if np.any(outside):
-        raise InputError(f"zero point {wide[outside].flat[0]} is outside [{low}, {high}]")
+    values: list[int] = zero_point.ravel().tolist()  # uint64 does not fit any other integer type
+    outside = [value for value in values if not low <= value <= high]
+    if outside:
+        raise InputError(f"zero point {outside[0]} is outside [{low}, {high}]")
 
 
 def nudged_range(
@@ -162,8 +178,9 @@ def nudged_range(
     """Scale and zero point of a trained range, nudged so that zero lies on the grid.
 
     TensorFlow's FakeQuantWithMinMaxVars: scale = (max - min) / (levels - 1) in float32, the
-    zero point is qmin - min / scale rounded half away from zero and clamped to the range.
-    minimum, maximum: float32 scalars or (n,); minimum < maximum and the range holds zero.
+    zero point is qmin - min / scale rounded half away from zero and clamped to the range. A
+    range beside zero is moved until it touches zero.
+    minimum, maximum: float32 scalars or (n,); minimum < maximum, else InputError.
     """
     low, high = np.asarray(minimum, np.float32), np.asarray(maximum, np.float32)
     if not (np.all(np.isfinite(low)) and np.all(np.isfinite(high)) and np.all(low < high)):
@@ -171,8 +188,11 @@ def nudged_range(
     qmin = -(1 << bits - 1) if signed else 0
     qmax = qmin + (1 << bits) - 1
     qmin += int(narrow_range)
-    scale = ((high - low) / np.float32(qmax - qmin)).astype(np.float32)
-    exact = (np.float32(qmin) - (low / scale).astype(np.float32)).astype(np.float32)
-    zero_point = np.clip(np.trunc(exact + np.copysign(np.float32(0.5), exact)), qmin, qmax)
+    with np.errstate(over="ignore"):
+        scale = ((high - low) / np.float32(qmax - qmin)).astype(np.float32)
+    _check_scale(scale)
+    with np.errstate(over="ignore"):
+        exact = (np.float32(qmin) - (low / scale).astype(np.float32)).astype(np.float32)
+    zero_point = ROUNDINGS["half_away"](np.clip(exact, np.float32(qmin), np.float32(qmax)))
     storage = ("" if signed else "u") + f"int{8 if bits <= 8 else 16}"
     return QParams(scale, zero_point.astype(np.int32), storage, axis, qmin, qmax)

@@ -38,14 +38,25 @@ def saturate(real: Array, zero_point: Array, params: QParams, rounding: str = "h
 
     `real` is float32 in steps of the output; `zero_point` broadcasts against it.
     """
-    qmin, qmax = params.range
-    low = np.maximum(np.asarray(qmin - zero_point.astype(np.int64), F32), -LARGEST_INT32_FLOAT)
-    high = np.minimum(np.asarray(qmax - zero_point.astype(np.int64), F32), LARGEST_INT32_FLOAT)
+    low, high = clamp_bounds(zero_point, params)
     with np.errstate(invalid="ignore"):
         clamped = np.where(real > low, real, low)
         clamped = np.where(clamped < high, clamped, high)
     whole = ROUNDINGS[rounding](clamped.astype(F32)).astype(np.int64)
     return np.asarray(whole + zero_point).astype(params.dtype)
+
+
+def clamp_bounds(zero_point: Array, params: QParams) -> tuple[Array, Array]:
+    """The least and greatest float32 in [qmin - zero_point, qmax - zero_point], within int32.
+
+    They differ from the range itself only where float32 skips integers, beyond 2^24.
+    """
+    qmin, qmax = params.range
+    wide = zero_point.astype(np.int64)
+    low, high = np.asarray(qmin - wide, F32), np.asarray(qmax - wide, F32)
+    low = np.where(low.astype(np.int64) < qmin - wide, np.nextafter(low, F32(np.inf)), low)
+    high = np.where(high.astype(np.int64) > qmax - wide, np.nextafter(high, -F32(np.inf)), high)
+    return np.maximum(low, -LARGEST_INT32_FLOAT), np.minimum(high, LARGEST_INT32_FLOAT)
 
 
 def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
@@ -107,7 +118,8 @@ def centred(q: Array, params: QParams) -> Array:
 
 def multiplier(source: QParams, target: QParams) -> Array:
     """float32(source.scale) / float32(target.scale), rounded once: what onnxruntime uses."""
-    return np.asarray(source.scale.astype(F32) / target.scale.astype(F32), F32)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        return np.asarray(source.scale.astype(F32) / target.scale.astype(F32), F32)
 
 
 def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half_even") -> Array:
@@ -117,7 +129,7 @@ def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half
     values = centred(q, source)
     if rounding == "half_even":
         factor = spread(multiplier(source, target), axis, q.ndim)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             real = (values.astype(F32) * factor).astype(F32)
         return saturate(real, zero_point, target)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)

@@ -44,11 +44,11 @@ _ROWS = (
     OpSpec("qnn.dequantize", ("data", *_INPUT), "boundary", types.dequantize, "integers to float"),
     OpSpec("qnn.requantize", _UNARY, "pointwise", types.requantize, "one grid to another"),
     OpSpec(
-        "qnn.fake_quantize", ("data", *_OUTPUT), "training", types.same,
+        "qnn.fake_quantize", ("data", *_OUTPUT), "training", types.fake_quantize,
         "quantize and dequantize, by scale and zero point",
     ),
     OpSpec(
-        "qnn.fake_quantize_range", ("data", "minimum", "maximum"), "training", types.same,
+        "qnn.fake_quantize_range", ("data", "minimum", "maximum"), "training", types.fake_quantize,
         "quantize and dequantize, by a range that is nudged to hold zero",
     ),
     OpSpec("qnn.conv1d", _LINEAR, "linear", types.conv, "convolution over W"),
