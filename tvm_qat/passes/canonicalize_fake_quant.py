@@ -78,7 +78,7 @@ def _params(call: Expr, dtype: str) -> QParams | None:
     if not (is_const(scale) and is_const(zero_point)) or dtype not in STORAGE_RANGE:
         return None
     params = QParams(array_of(scale), array_of(zero_point), dtype, attrs_of(call)["axis"])
-    return params.check_axis(shape_of(call) or ())
+    return params.check_axis(shape_of(call.args[0]) or ())
 
 
 # ---------------------------------------------------------------- decomposed chains
