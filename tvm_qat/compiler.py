@@ -83,7 +83,10 @@ def compile(
         executable = build.executable_of(lowered, chosen)
     dumps = {form: _text(form, folded, lowered, executable) for form in dump}
     package = Package(
-        _describe(source, folded, chosen), executable=executable, cross_compiler=cross_compiler, dumps=dumps
+        _describe(source, folded, lowered, chosen),
+        executable=executable,
+        cross_compiler=cross_compiler,
+        dumps=dumps,
     )
     stages.begin("done")
     return package
@@ -129,7 +132,7 @@ def as_module(model: Any, *, format: str | None = None, input_shapes: Shapes | N
     return model
 
 
-def _describe(source: IRModule, folded: IRModule, target: Any) -> Meta:
+def _describe(source: IRModule, folded: IRModule, lowered: IRModule, target: Any) -> Meta:
     report = report_of(folded, source).to_json()
     return Meta(
         signature.inputs_of(folded),
@@ -144,7 +147,18 @@ def _describe(source: IRModule, folded: IRModule, target: Any) -> Meta:
         },
         report["layers"],
         report["totals"],
+        _kernels(lowered),
     )
+
+
+def _kernels(lowered: IRModule) -> dict[str, tuple[str, ...]]:
+    """The source nodes of each kernel's calls, by its symbol."""
+    attrs = {gvar.name_hint: func.attrs or {} for gvar, func in lowered.functions_items()}
+    return {
+        name: tuple(map(str, found[kernels.SOURCES]))
+        for name, found in attrs.items()
+        if kernels.SOURCES in found
+    }
 
 
 def _text(form: str, folded: IRModule, lowered: IRModule, executable: Any) -> str:

@@ -91,3 +91,18 @@ def test_an_altered_package_is_refused(call: Call, module: Path, tmp_path: Path)
 def test_wrong_usage_is_code_2(call: Call, module: Path):
     assert call("run", module, "--repeat", "0").code == 2
     assert call("run", module, "--device", "quantum").code == 2
+
+
+def test_a_profile_names_the_models_nodes(call: Call, module: Path):
+    result = call("run", module, "--json", "--profile", "--repeat", 2)
+    rows = json.loads(result.out)["profile"]
+    names = {layer["name"] for layer in load(module).layers}
+    assert sum(row["name"] in names for row in rows) >= len(rows) / 2
+    assert sum(row["share"] for row in rows) == pytest.approx(1.0)
+
+
+def test_only_the_slowest_kernels_are_shown_if_asked_for(call: Call, module: Path):
+    rows = json.loads(call("run", module, "--json", "--profile", "--print-top", 2).out)["profile"]
+    assert len(rows) == 2
+    assert rows[0]["seconds"] >= rows[1]["seconds"]
+    assert rows[0]["name"] in call("run", module, "--profile", "--print-top", 1).out

@@ -13,7 +13,7 @@ import tvm_qat as tq
 from tvm_qat.cli import console, options
 
 if TYPE_CHECKING:
-    from tvm_qat.package import Package
+    from tvm_qat.package import KernelTime, Package
 
 Array = npt.NDArray[Any]
 
@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--number", metavar="N", type=options.positive, default=1, help="runs that make up one figure"
     )
 
+    parser.add_argument("--profile", action="store_true", help="show where the time goes")
+    parser.add_argument(
+        "--print-top", metavar="N", type=options.positive, help="with --profile: only the N slowest kernels"
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     from tvm_qat.cli.arrays import write_npz
@@ -46,10 +51,17 @@ def run(args: argparse.Namespace) -> int:
     times = package.benchmark(data, repeat=args.repeat, number=args.number) if args.print_time else None
     if args.outputs:
         write_npz(args.outputs, results)
+    kernels = package.profile(data, repeat=args.repeat) if args.profile else []
+    total = sum(kernel.seconds for kernel in kernels)
+    if args.print_top:
+        kernels = sorted(kernels, key=lambda kernel: -kernel.seconds)[: args.print_top]
     if args.json:
-        console.print_json(_document(results, times, args.outputs))
+        document = _document(results, times, args.outputs)
+        rows = [{**kernel.to_json(), "share": kernel.seconds / total} for kernel in kernels]
+        console.print_json({**document, **({"profile": rows} if args.profile else {})})
     else:
         _print(results, times)
+        _print_profile(kernels, total)
     return 0
 
 
@@ -99,6 +111,17 @@ def _print(results: dict[str, Array], times: list[float] | None) -> None:
         summary = _summary(times)
         headers = [(f"{name} (ms)", "right") for name in summary]
         out.print(console.table(None, headers, [[f"{1000 * value:.4f}" for value in summary.values()]]))
+
+
+def _print_profile(kernels: list[KernelTime], total: float) -> None:
+    if not kernels:
+        return
+    rows = [
+        (kernel.name, kernel.kernel, f"{1e6 * kernel.seconds:.1f}", f"{kernel.seconds / total:.1%}")
+        for kernel in kernels
+    ]
+    columns = [("layer", "left"), ("kernel", "left"), ("us", "right"), ("share", "right")]
+    console.out().print(console.table(None, columns, rows))
 
 
 def _preview(array: Array) -> str:

@@ -2,5 +2,6 @@
 
 from tvm_qat.package.artifact import Package, load
 from tvm_qat.package.meta import Meta, TensorInfo
+from tvm_qat.package.profile import KernelTime
 
-__all__ = ["Meta", "Package", "TensorInfo", "load"]
+__all__ = ["KernelTime", "Meta", "Package", "TensorInfo", "load"]

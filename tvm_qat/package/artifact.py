@@ -17,6 +17,7 @@ from tvm_qat.ir import relax, tvm
 from tvm_qat.package import container, link, meta
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, TensorInfo
+from tvm_qat.package.profile import KernelTime, profile
 from tvm_qat.package.quiet import quiet
 from tvm_qat.package.target import Platform, check_runnable, host_platform
 
@@ -99,22 +100,37 @@ class Package:
             self._main(*tensors)
         return [_seconds(lambda: self._main(*tensors), number) for _ in range(repeat)]
 
+    def profile(self, inputs: Inputs | None = None, *, repeat: int = 10) -> list[KernelTime]:
+        """Where the time of one inference goes: its kernels in order, by their source nodes' names."""
+        arrays = self._checked(self.random_inputs() if inputs is None else inputs)
+        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        machine = self._new_machine()
+        machine["main"](*tensors)
+        return profile(machine, lambda: machine["main"](*tensors), self.meta.kernels, repeat)
+
     def random_inputs(self, seed: int = 0, unknown: int = 1) -> dict[str, Array]:
         """Inputs over the dtype's range, normal for floats; dimensions not known become `unknown`."""
         rng = np.random.default_rng(seed)
         return {info.name: _random(rng, info, unknown) for info in self.inputs}
 
     @cached_property
-    def _main(self) -> Callable[..., Any]:
+    def _module(self) -> Any:
         check_runnable(self.meta.platform, self._file)
         if self._executable is not None:
-            module = self._executable.jit()
-        else:
-            module = link.load_members(self._members or {}, self._file)
+            return self._executable.jit()
+        return link.load_members(self._members or {}, self._file)
+
+    @cached_property
+    def _machine(self) -> Any:
+        return self._new_machine()
+
+    def _new_machine(self) -> Any:
         with quiet():
-            machine = relax.VirtualMachine(module, tvm.cpu())
-        self._machine = machine
-        function: Callable[..., Any] = machine["main"]
+            return relax.VirtualMachine(self._module, tvm.cpu())
+
+    @cached_property
+    def _main(self) -> Callable[..., Any]:
+        function: Callable[..., Any] = self._machine["main"]
         return function
 
     def _checked(self, inputs: Inputs) -> list[Array]:

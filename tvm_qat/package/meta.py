@@ -49,7 +49,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Meta:
-    """target: TVM's JSON form; layers and totals: the rows and sums that `inspect` shows."""
+    """target: TVM's JSON form; layers and totals: the rows and sums that `inspect` shows.
+
+    kernels: for the symbol of each kernel the source nodes that it runs, in the order of its calls.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -58,6 +61,7 @@ class Meta:
     versions: dict[str, str]
     layers: list[dict[str, Any]] = field(default_factory=list)
     totals: dict[str, Any] = field(default_factory=dict)
+    kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
@@ -71,6 +75,7 @@ def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
         "versions": meta.versions,
         "layers": meta.layers,
         "totals": meta.totals,
+        "kernels": {symbol: list(nodes) for symbol, nodes in meta.kernels.items()},
         "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
     return _canonical({**document, "digest": _digest(document)})
@@ -96,6 +101,7 @@ def from_members(members: Mapping[str, bytes], name: str, file: str) -> Meta:
             {_text(k): _text(v) for k, v in document["versions"].items()},
             list(document["layers"]),
             dict(document["totals"]),
+            {_text(k): _each(_text, v) for k, v in document["kernels"].items()},
         )
     except PackageError:
         raise
