@@ -105,12 +105,16 @@ def round_to_int(x: PrimExpr, rounding: str, dtype: str) -> PrimExpr:
 
 
 def wrapping_add(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    """x + y of int32, modulo 2^32; signed overflow would be undefined."""
-    return cast(cast(x, "uint32") + cast(y, "uint32"), "int32")
+    """x + y of int32, modulo 2^32.
+
+    TVM marks 32-bit arithmetic as free of overflow, signed and unsigned, which lets LLVM assume
+    it. Through int64 it is well defined, and LLVM narrows it to the same single instruction.
+    """
+    return cast(cast(x, "int64") + cast(y, "int64"), "int32")
 
 
 def wrapping_subtract(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    return cast(cast(x, "uint32") - cast(y, "uint32"), "int32")
+    return cast(cast(x, "int64") - cast(y, "int64"), "int32")
 
 
 def saturate(
@@ -118,14 +122,15 @@ def saturate(
 ) -> PrimExpr:
     """round(clamp(real, low, high)) + zero_point; low and high are float32 and whole."""
     whole = round_to_int(_tir.min(_tir.max(real, low), high), rounding, dtype)
-    return cast(whole if zero_point is None else wrapping_add(whole, zero_point), dtype)
+    return cast(whole if zero_point is None else whole + zero_point, dtype)
 
 
 def float_bounds(zero_point: PrimExpr, qmin: int, qmax: int) -> tuple[PrimExpr, PrimExpr]:
     """The clamp of `saturate` for a zero point known at run time only."""
     largest = float32(float(LARGEST_INT32_FLOAT))
-    low = cast(int32(qmin) - zero_point, "float32")
-    high = cast(int32(qmax) - zero_point, "float32")
+    shift = cast(zero_point, "int64")
+    low = cast(_tir.IntImm("int64", qmin) - shift, "float32")
+    high = cast(_tir.IntImm("int64", qmax) - shift, "float32")
     return _tir.max(low, float32(-float(LARGEST_INT32_FLOAT))), _tir.min(high, largest)
 
 
@@ -136,10 +141,10 @@ def fixed_point_double(x: PrimExpr, multiplier: PrimExpr, left: PrimExpr, right:
     1 - 2^30 by the sign of p. Both cases equal (p + 2^30) >> 31: for p < 0 truncation adds
     2^31 - 1 before the arithmetic shift, and 1 - 2^30 + 2^31 - 1 = 2^30.
     """
-    shifted = cast(_tir.shift_left(cast(x, "uint32"), cast(left, "uint32")), "int32")
+    shifted = _tir.shift_left(x, left)
     product = cast(shifted, "int64") * cast(multiplier, "int64")
     high = cast(_tir.shift_right(product + _tir.IntImm("int64", 1 << 30), _tir.IntImm("int64", 31)), "int32")
-    mask = cast(_tir.shift_left(_tir.Cast("uint32", int32(1)), cast(right, "uint32")), "int32") - int32(1)
+    mask = ~_tir.shift_left(int32(-1), right)
     threshold = _tir.shift_right(mask, int32(1)) + cast(high < int32(0), "int32")
     return _tir.shift_right(high, right) + cast(_tir.bitwise_and(high, mask) > threshold, "int32")
 

@@ -7,7 +7,7 @@
                 acc[p] += x[p] * weights[channels]  (one widened weight vector for all pixels)
             epilogue on acc, store
 
-Accumulators are uint32: they wrap by definition, where signed overflow would be undefined.
+Sums wrap (`expressions.wrapping_add`), so a partial sum may leave int32 where the whole does not.
 Padding, and the zeros that a transposed convolution puts between pixels, come from a workspace
 filled with the zero point. Weights known only at run time are packed into a workspace first.
 """
@@ -81,11 +81,11 @@ class LinearBody:
 
     def _tile(self, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         lanes = self.blocking.channels
-        acc = registers(pixels * lanes, "uint32")
+        acc = registers(pixels * lanes, "int32")
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
                 tb.buffer_store(
-                    acc, ex.cast(self.initial(block * lanes + lane), "uint32"), [p * lanes + lane]
+                    acc, ex.cast(self.initial(block * lanes + lane), "int32"), [p * lanes + lane]
                 )
         self._accumulate(acc, pixels, origin, block)
         tail = self.spec.outer % lanes
@@ -113,12 +113,12 @@ class LinearBody:
                     x = self._activation((*row, column, first + j))
                     with tb.vectorized(0, lanes) as lane:
                         weight = self.weights[at, kd, kh, kw * spec.inner + j, lane]
-                        total = acc[p * lanes + lane] + x * ex.cast(weight, "uint32")
+                        total = ex.wrapping_add(acc[p * lanes + lane], x * ex.cast(weight, "int32"))
                         tb.buffer_store(acc, total, [p * lanes + lane])
 
     def _activation(self, place: Coordinates) -> PrimExpr:
-        x = ex.cast(self.source.read(place), "uint32")
-        return x if self.source.centre is None else x - ex.cast(self.source.centre, "uint32")
+        x = ex.cast(self.source.read(place), "int32")
+        return x if self.source.centre is None else x - ex.cast(self.source.centre, "int32")
 
     def _finish_either(self, acc: Any, pixels: int, origin: Coordinates, block: PrimExpr, tail: int) -> None:
         """The last block of a group has fewer channels than the others."""
@@ -173,10 +173,10 @@ class DepthwiseBody:
     def _tile(self, pixels: int, lanes: int, origin: Coordinates, channel: PrimExpr) -> None:
         n, d, h, w = origin
         depth, height, width = self.spec.axes
-        acc = registers(pixels * lanes, "uint32")
+        acc = registers(pixels * lanes, "int32")
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(acc, ex.cast(self.initial(channel + lane), "uint32"), [p * lanes + lane])
+                tb.buffer_store(acc, ex.cast(self.initial(channel + lane), "int32"), [p * lanes + lane])
         with (
             loops((depth.kernel,)) as (kd,),
             loops((height.kernel,)) as (kh,),
@@ -188,7 +188,8 @@ class DepthwiseBody:
                 with tb.vectorized(0, lanes) as lane:
                     x = self.source.read((*row, column, channel + lane))
                     weight = self.weights[kd, kh, kw, channel + lane]
-                    total = acc[p * lanes + lane] + ex.cast(x, "uint32") * ex.cast(weight, "uint32")
+                    product = ex.cast(x, "int32") * ex.cast(weight, "int32")
+                    total = ex.wrapping_add(acc[p * lanes + lane], product)
                     tb.buffer_store(acc, total, [p * lanes + lane])
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:

@@ -63,7 +63,7 @@ def _call_kernel(builder: BlockBuilder, fused: Fused, target: Any) -> Expr:
     row = choose(fused, target)
     kernel = row.build(fused, target)
     func = kernel.func.with_attr(KERNEL, row.name).with_attr(ISA, row.isa)
-    gvar = builder.add_func(func, fused.name)
+    gvar = builder.add_func(func, f"{fused.name}_kernel")
     return with_source(relax.call_tir(gvar, kernel.args, fused.out), fused.source)
 
 

@@ -60,7 +60,7 @@ def _inside(axis: Axis, position: PrimExpr) -> list[PrimExpr]:
     shifted = position - axis.before
     conditions = [shifted >= 0, shifted < (axis.size - 1) * axis.spread + 1]
     if axis.spread > 1:
-        conditions.append(_tir.EQ(_tir.floormod(shifted, axis.spread), 0))
+        conditions.append(_tir.floormod(shifted, axis.spread) < 1)
     return conditions
 
 

@@ -80,9 +80,7 @@ def saturated(
 ) -> Term:
     """`qnn.arithmetic.saturate` of a float32 term; zero_point broadcasts against the output."""
     qmin, qmax = output.range
-    wide = zero_point.astype(np.int64)
-    low = constant(np.maximum(np.asarray(qmin - wide, F32), -LARGEST_INT32_FLOAT), operands)
-    high = constant(np.minimum(np.asarray(qmax - wide, F32), LARGEST_INT32_FLOAT), operands)
+    low, high = (constant(bound, operands) for bound in clamp_bounds(zero_point, output))
     shift = constant(zero_point.astype(np.int32), operands) if np.any(zero_point) else None
     dtype = output.dtype
     return lambda site: ex.saturate(
@@ -140,7 +138,7 @@ def _clamped(whole: Term, zero_point: Array, target: QParams, operands: Operands
         value = whole(site)
         dtype = str(value.ty.dtype)
         inside = _tir.min(_tir.max(value, ex.cast(low(site), dtype)), ex.cast(high(site), dtype))
-        return ex.cast(ex.wrapping_add(ex.cast(inside, "int32"), shift(site)), target.dtype)
+        return ex.cast(ex.cast(inside, "int32") + shift(site), target.dtype)
 
     return term
 
@@ -163,7 +161,7 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
     if formula == "reciprocal_zero_point_inside":
         steps, shift = scaled(x, F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
         zero = np.zeros_like(zero_point)
-        return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands, "half_away")
+        return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands)
     step = constant(scale, operands)
     return saturated(lambda s: ex.cast(x(s), "float32") / step(s), zero_point, output, operands, formula)
 

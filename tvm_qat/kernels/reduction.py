@@ -56,7 +56,8 @@ def build_avg_pool(fused: Fused, target: Any) -> Kernel:
         return [index[first + i] * strides[i] + tap[i] * dilation[i] - before[i] for i in range(dims)]
 
     def read(data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> PrimExpr:
-        return data[(*index[:first], *place(index, tap), *index[first + dims :])]
+        at = [*index[:first], *place(index, tap), *index[first + dims :]]
+        return data[tuple(at)]
 
     def inside(index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> list[PrimExpr]:
         if not padded:
