@@ -71,7 +71,7 @@ def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
             return saturate((x * (F32(1) / scale)).astype(F32), zero_point, params)
         if formula == "reciprocal_zero_point_inside":
             shifted = (x * (F32(1) / scale)).astype(F32) + zero_point.astype(F32)
-            return saturate(shifted.astype(F32), np.zeros_like(zero_point), params, "half_away")
+            return saturate(shifted.astype(F32), np.zeros_like(zero_point), params)
         assert formula == "nudged_range", formula
         return _quantize_nudged(x, scale, zero_point, params)
 
@@ -85,8 +85,11 @@ QUANTIZE_FORMULAS = (
 """How `qnn.quantize` divides and rounds (DESIGN: the producer's profile).
 
 - a name of ROUNDINGS: round(x / scale) + zero_point. ONNX and AIMET: half_even.
-- reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch per tensor.
-- reciprocal_zero_point_inside: round half away(x * (1 / scale) + zero_point). torch per channel.
+- reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch.fake_quantize_per_tensor_affine
+  and, with integer zero points, _per_channel_affine; quantized_decomposed.quantize_per_*; LSQ.
+- reciprocal_zero_point_inside: round(x * (1 / scale) + zero_point), half to even too.
+  torch.quantize_per_channel. (torch.quantize_per_tensor, and fake_quantize_per_channel_affine
+  with float zero points, fuse the multiplication and the addition, which no formula here does.)
 - nudged_range: floor((clamp(x) - nudged_min) * (1 / scale) + 0.5) + qmin. TensorFlow.
 """
 
