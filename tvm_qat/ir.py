@@ -140,7 +140,7 @@ def substitute(expr: Expr, env: dict[Var, Expr]) -> Expr:
         return env.get(expr, expr)
     if isinstance(expr, Call):
         args = [substitute(a, env) for a in expr.args]
-        if all(new is old for new, old in zip(args, expr.args, strict=True)):
+        if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
             return expr
         return Call(expr.op, args, expr.attrs, expr.ty_args, span=expr.span)
     if isinstance(expr, Tuple):

@@ -18,6 +18,7 @@ from tvm_qat.ir import (
     Var,
     array_of,
     attrs_of,
+    dtype_of,
     op_name,
     rewrite,
     shape_of,
@@ -33,7 +34,7 @@ def extract_qparams(mod: IRModule) -> IRModule:
     return rewrite(mod, lambda _func: _visit)
 
 
-def _visit(builder: BlockBuilder, _var: Var, value: Expr) -> Expr | None:
+def _visit(builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
     name = op_name(value)
     if name == "qnn.fake_quantize":
         params, formula = params_of(value, "output"), str(value.attrs["rounding"])
@@ -44,10 +45,10 @@ def _visit(builder: BlockBuilder, _var: Var, value: Expr) -> Expr | None:
         params, formula = _from_range(value), "nudged_range"
     else:
         return None
-    params = params.check_axis(shape_of(value) or ())
+    params = params.check_axis(shape_of(var) or ())
     source = source_of(value)
     q = builder.emit(with_source(build.quantize(value.args[0], params, formula), source))
-    return build.dequantize(q, params, str(value.ty.dtype))
+    return build.dequantize(q, params, dtype_of(var))
 
 
 def _from_range(call: Expr) -> QParams:
