@@ -46,18 +46,26 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Everything, from versions to a model that is compiled and run."""
+    """Everything, from versions to a model that is compiled and run.
+
+    Nothing is compiled with a version that is known to crash: the findings would go down with it.
+    """
     yield Finding("python", platform.python_version())
-    yield from (_needed(name) for name in _NEEDED)
+    needed = [_needed(name) for name in _NEEDED]
+    yield from needed
     yield Finding("LLVM", str(tvm.target.codegen.llvm_version_major()))
     yield from _machine()
     yield _linker()
     yield from (_optional(name, use) for name, use in _OPTIONAL.items())
-    yield _self_test()
+    if all(finding.state == "ok" for finding in needed):
+        yield _self_test()
 
 
 def _needed(name: str) -> Finding:
-    version = metadata.version(name)
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Finding(name, "not installed", "wrong", f"pip install {name}")
     if name == "apache-tvm-ffi" and _numbers(version) >= (0, 1, 15):
         remedy = (
             "pip install 'apache-tvm-ffi>=0.1.14.post0,<0.1.15' (later ones crash when a module is saved)"

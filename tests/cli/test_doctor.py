@@ -33,6 +33,21 @@ def test_versions_that_do_not_work_are_wrong(monkeypatch: pytest.MonkeyPatch, na
     assert finding.state == "wrong" and "pip install" in finding.remedy
 
 
+def test_a_needed_package_that_is_missing_is_wrong(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> str:
+        raise doctor.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor.metadata, "version", missing)
+    assert doctor._needed("onnx").state == "wrong"
+
+
+def test_nothing_is_compiled_with_a_version_that_crashes(call: Call, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(doctor.metadata, "version", lambda _name: "0.1.15")
+    result = call("doctor", "--json")
+    names = [finding["name"] for finding in json.loads(result.out)["findings"]]
+    assert result.code == 1 and "self-test" not in names
+
+
 def test_an_optional_package_comes_with_its_pip_command(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> str:
         raise doctor.metadata.PackageNotFoundError(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 import tvm_qat as tq
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     package.save(args.output)
     document = {
         "package": args.output,
-        "bytes": len(package.to_bytes()),
+        "bytes": os.path.getsize(args.output),
         "target": package.meta.target,
         "inputs": [info.to_json() for info in package.inputs],
         "outputs": [info.to_json() for info in package.outputs],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import ml_dtypes  # noqa: F401  (gives numpy the names of small floats and integers)
 import numpy as np
 
 from tvm_qat.errors import InputError, PackageError, located
