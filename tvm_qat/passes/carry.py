@@ -36,6 +36,7 @@ class Walk:
     """The state of one walk over one function.
 
     env : the function's old variables -> an expression of the new function, or a carried value.
+    explained : ids of carried values of which a note has said already why they turn back.
     converted : new variables -> their other form, for conversions that a rule asked for.
     source : the source node of the binding being visited.
     """
@@ -44,6 +45,7 @@ class Walk:
     settle_value: Callable[[Walk, Any], Expr]
     env: dict[Var, Any] = field(default_factory=dict)
     settled: dict[int, tuple[Any, Expr]] = field(default_factory=dict)
+    explained: set[int] = field(default_factory=set)
     converted: dict[Var, Expr] = field(default_factory=dict)
     source: str | None = None
     notes: list[dict[str, str]] = field(default_factory=list)
@@ -104,8 +106,8 @@ def carry(mod: IRModule, visit: Visit, settle: Callable[[Walk, Any], Expr]) -> I
             walk.source = source_of(binding.value)
             value = _visit_binding(walk, visit, binding.value)
             if binding.var.same_as(func.body.body):
-                walk.source = walk.source or OUTPUT
-                return builder.emit_output(with_source(walk.settle(value), walk.source), binding.var.name)
+                source, walk.source = walk.source, OUTPUT
+                return builder.emit_output(with_source(walk.settle(value), source), binding.var.name)
             walk.env[binding.var] = walk.emit(value) if isinstance(value, tvm.ir.Expr) else value
         walk.source = OUTPUT
         return builder.emit_output(walk.settle_operands(func.body.body))

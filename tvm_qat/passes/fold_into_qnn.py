@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.ir import Call, Expr, IRModule, array_of, const, dtype_of, is_const, op_name
+from tvm_qat.ir import Call, Expr, IRModule, array_of, const, dtype_of, is_const, op_name, shape_of
 from tvm_qat.passes.carry import OUTPUT, Walk, carry
 from tvm_qat.passes.fold import linear, movement, pointwise
 from tvm_qat.passes.fold.resolve import requantized
@@ -78,7 +78,8 @@ def _dequantize(walk: Walk, call: Expr) -> Any:
     q = walk.lookup(call.args[0])
     if params is None or hasattr(q, "carried") or dtype_of(q) not in STORAGE_RANGE:
         return None
-    bound = _stored_bound(q) if params.dtype == "int32" else None
+    params = params.check_axis(shape_of(q) or ())
+    bound = _stored_bound(q) if params.dtype == "int32" and not params.zero_point.any() else None
     return Carried(q, params, bound=bound, source=walk.source, out_dtype=call.attrs["out_dtype"])
 
 
@@ -91,17 +92,29 @@ def _quantize(walk: Walk, call: Expr, rounding: str) -> Any:
     value = walk.lookup(call.args[0])
     if params is None:
         return None
+    params = params.check_axis(shape_of(call) or ())
     if isinstance(value, Carried | Pending):
         result = requantized(walk, value, params, rounding, formula)
         if not isinstance(result, Skip):
             return result
-        node = value.source
-        what = _short(op_name(value.call)) if isinstance(value, Pending) else "clip"
-        walk.note("float", f"{what}: {result.reason}", node)
+        _explain(walk, value, result.reason)
         return None
     if not isinstance(value, tuple) and is_const(value):
         return const(arithmetic.quantize(array_of(value), params, formula))
     return None
+
+
+def _explain(walk: Walk, value: Carried | Pending, reason: str) -> None:
+    """Note why `value` cannot be quantized in integers, at the operator that is the cause."""
+    while isinstance(value, Pending) and op_name(value.call) in movement.MOVES:
+        walk.explained.add(id(value))
+        walk.note("float", f"{_short(op_name(value.call))}: its input stays in float", value.source)
+        value = value.operands[0]
+    walk.explained.add(id(value))
+    if isinstance(value, Pending):
+        walk.note("float", f"{_short(op_name(value.call))}: {reason}", value.source)
+    else:
+        walk.note("float", f"{'clip' if value.clamped else 'quantize'}: {reason}", value.clamped_by)
 
 
 def _settle(walk: Walk, value: Carried | Pending) -> Expr:
@@ -111,15 +124,24 @@ def _settle(walk: Walk, value: Carried | Pending) -> Expr:
     else:
         real = _in_float(walk, value)
     if value.clamped:
-        real = walk.emit(clamped_float(value, real), value.source)
+        if id(value) not in walk.explained:
+            walk.note("float", f"clip: its result is not quantized: {_user(walk)}", value.clamped_by)
+        real = walk.emit(clamped_float(value, real), value.clamped_by)
     return real
 
 
 def _in_float(walk: Walk, value: Pending) -> Expr:
     """A pending operator whose result is not quantized runs in float."""
-    user = "it is the model's output" if walk.source in (None, OUTPUT) else f"{walk.source} uses it in float"
-    walk.note("float", f"{_short(op_name(value.call))}: its result is not quantized: {user}", value.source)
+    if id(value) not in walk.explained:
+        name = _short(op_name(value.call))
+        walk.note("float", f"{name}: its result is not quantized: {_user(walk)}", value.source)
+    user, walk.source = walk.source, value.source or walk.source
     args = [walk.settle(operand) for operand in value.operands]
+    walk.source = user
     rest = [walk.settle_operands(arg) for arg in list(value.call.args)[len(args) :]]
     in_float = Call(value.call.op, [*args, *rest], value.call.attrs, value.call.ty_args)
     return walk.emit(in_float, value.source)
+
+
+def _user(walk: Walk) -> str:
+    return "it is the model's output" if walk.source in (None, OUTPUT) else f"{walk.source} uses it in float"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, relax, shape_of
+from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, relax, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold.values import Carried, Skip, plain
 from tvm_qat.passes.match import channel_vector
@@ -32,7 +32,7 @@ def conv(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
         data_layout=attrs["data_layout"], kernel_layout=attrs["kernel_layout"],
     )  # fmt: skip
     taps = [i for i, axis in enumerate(attrs["kernel_layout"]) if axis != "O"]
-    return _accumulator(walk, q, x, w, attrs["data_layout"].index("C"), taps)
+    return _accumulator(walk, call, q, (x, w), attrs["data_layout"].index("C"), taps)
 
 
 def conv2d_transpose(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
@@ -52,7 +52,7 @@ def conv2d_transpose(walk: Walk, call: Expr, operands: list[Any]) -> Carried | S
         kernel_layout=layout,
     )  # fmt: skip
     taps = [i for i, axis in enumerate(layout) if axis != "O"]
-    return _accumulator(walk, q, x, w, attrs["data_layout"].index("C"), taps)
+    return _accumulator(walk, call, q, (x, w), attrs["data_layout"].index("C"), taps)
 
 
 def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
@@ -69,12 +69,12 @@ def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
         params = w.params.with_(axis=0) if w.params.per_channel else w.params
         weight = replace(w, q=const(np.ascontiguousarray(array_of(w.q).T)), params=params)
         q = build.dense(x.q, weight.q, x.params.zero_point, w.params.zero_point)
-        return _accumulator(walk, q, x, weight, len(left) - 1, [1])
+        return _accumulator(walk, call, q, (x, weight), len(left) - 1, [1])
     if w.params.per_channel:
         return Skip("its right side is quantized per channel, but is no constant matrix")
     rank = max(len(left), len(right))
     q = build.batch_matmul(x.q, w.q, x.params.zero_point, w.params.zero_point)
-    return _accumulator(walk, q, x, w, rank - 1, [last - 1])
+    return _accumulator(walk, call, q, (x, w), rank - 1, [last - 1])
 
 
 def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Carried, Carried] | Skip:
@@ -97,17 +97,20 @@ def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Ca
     return x, w
 
 
-def _accumulator(walk: Walk, q: Expr, x: Carried, w: Carried, axis: int, taps: list[int]) -> Carried | Skip:
-    """The int32 result of a sum of products, unless it could overflow.
+def _accumulator(
+    walk: Walk, call: Expr, q: Expr, pair: tuple[Carried, Carried], axis: int, taps: list[int]
+) -> Carried | Skip:
+    """The int32 result `q` of the float operator `call`, unless it could overflow.
 
     taps : the axes of the weight that the sum runs over.
     """
+    x, w = pair
     bound = _greatest_sum(x, w, taps, walk)
     if bound is None or bound > INT32_MAX:
         return Skip("its sum could overflow 32 bits; quantize with fewer bits")
     scale = x.params.scale * w.params.scale
     params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
-    return Carried(walk.emit(q), params, bound=bound, source=walk.source)
+    return Carried(walk.emit(q), params, bound=bound, source=walk.source, out_dtype=dtype_of(call))
 
 
 def _greatest_sum(x: Carried, w: Carried, taps: list[int], walk: Walk) -> int | None:
@@ -131,23 +134,26 @@ def greatest(params: QParams) -> int:
     return int(max((high - zero_point).max(), (zero_point - low).max()))
 
 
-def bias(walk: Walk, value: Carried, other: Any) -> Carried | Skip | None:
-    """accumulator + constant: the constant joins in int32. None if this is no such addition."""
+def bias(walk: Walk, value: Carried, other: Any) -> Carried | None:
+    """accumulator + constant: the constant joins in int32.
+
+    None if this is no such addition, or if the sum could leave int32: then it is a `qnn.add`.
+    """
     real = constant_value(other)
     rank = len(value.shape or ())
     if value.params.dtype != "int32" or value.bound is None or real is None or value.clamped:
         return None
     axis = value.params.axis if value.params.axis is not None else _only_axis(real, rank)
-    vector = channel_vector(real, axis, rank)
+    vector = channel_vector(real, axis, rank) if real.ndim <= rank else None
     if vector is None or (vector.ndim and vector.size != (value.shape or ())[axis]):
         return None
     steps = np.rint(vector / value.params.scale)
-    bound = value.bound + int(np.abs(steps).max(initial=0))
-    if bound > INT32_MAX:
-        return Skip("its bias does not fit the int32 accumulator; raise the scale of its weight")
+    bound = value.bound + float(np.abs(steps).max(initial=0))
+    if not bound <= INT32_MAX:
+        return None
     integers = np.broadcast_to(steps, np.broadcast_shapes(steps.shape, vector.shape)).astype(np.int32)
     q = relax.op.add(value.q, const(spread(integers, axis, rank)))
-    return replace(value, q=walk.emit(q), bound=bound, source=walk.source)
+    return replace(value, q=walk.emit(q), bound=int(bound), source=walk.source)
 
 
 def _only_axis(values: npt.NDArray[Any], rank: int) -> int:

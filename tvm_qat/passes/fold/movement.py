@@ -6,7 +6,8 @@ keeps order. Parameters per channel follow the axis where it stays whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,23 @@ def _untouched(call: Expr, axis: int) -> int | None:
     return axis if kept else None
 
 
+def _sliced(call: Expr, axis: int) -> int | None:
+    """The same axis, unless the slice picks from it."""
+    if not isinstance(call.args[1], Tuple):
+        return None
+    rank = len(shape_of(call.args[0]) or ())
+    picked = {int(getattr(a, "value", a)) % rank for a in call.args[1].fields}
+    return None if axis in picked else axis
+
+
+def _taken(call: Expr, axis: int) -> int | None:
+    """The channels shift where indices of another rank replace an axis before them."""
+    rank, indices, attrs = len(shape_of(call.args[0]) or ()), shape_of(call.args[1]), attrs_of(call)
+    if attrs["axis"] is None or indices is None or attrs["axis"] % rank == axis:
+        return None
+    return axis + (len(indices) - 1 if attrs["axis"] % rank < axis else 0)
+
+
 def _not_moved(_call: Expr, _axis: int) -> int | None:
     return None
 
@@ -69,9 +87,9 @@ MOVES: dict[str, AxisMap] = {
     "relax.expand_dims": _reshaped,
     "relax.squeeze": _reshaped,
     "relax.broadcast_to": _untouched,
-    "relax.strided_slice": _untouched,
+    "relax.strided_slice": _sliced,
     "relax.dynamic_strided_slice": _not_moved,
-    "relax.take": _untouched,
+    "relax.take": _taken,
     "relax.gather_elements": _not_moved,
     "relax.gather_nd": _not_moved,
     "relax.index_tensor": _not_moved,
@@ -117,12 +135,12 @@ def move(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     return replace(value, q=apply_move(walk, call, value.q), params=params, source=walk.source)
 
 
-def apply_move(walk: Walk, call: Expr, q: Expr) -> Expr:
-    """The same movement of another tensor; at compile time for a constant."""
+def apply_move(walk: Walk, call: Expr, q: Expr, source: str | None = None) -> Expr:
+    """The same movement of another tensor, for node `source`; at compile time for a constant."""
     if is_const(q) and op_name(call) in _AT_COMPILE_TIME:
         return const(np.ascontiguousarray(_AT_COMPILE_TIME[op_name(call)](call, array_of(q))))
     rest = [walk.settle(walk.lookup(arg)) for arg in call.args[1:]]
-    return walk.emit(Call(call.op, [q, *rest], call.attrs, call.ty_args))
+    return walk.emit(Call(call.op, [q, *rest], call.attrs, call.ty_args), source)
 
 
 def split(walk: Walk, call: Expr, operands: list[Any]) -> Any:
@@ -153,12 +171,15 @@ def pad(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if attrs["pad_mode"] == "constant" and on_grid is None:
         return Skip(f"its padding value {fill:g} does not lie on the grid of its input")
     q = relax.op.nn.pad(applied.q, attrs["pad_width"], attrs["pad_mode"], on_grid or 0)
-    return replace(applied, q=walk.emit(q), source=walk.source)
+    bound = None if applied.bound is None else max(applied.bound, abs(on_grid or 0))
+    return replace(applied, q=walk.emit(q), bound=bound, source=walk.source)
 
 
 def padded_value(params: QParams, fill: float) -> int | None:
     """The integer that means exactly `fill`, if there is one."""
     steps = fill / float(params.scale)
+    if not math.isfinite(steps):
+        return None
     q = round(steps) + int(params.zero_point)
     exact = steps == round(steps) and params.range[0] <= q <= params.range[1]
     return q if exact else None
@@ -194,21 +215,31 @@ def where(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if not same:
         return Skip("its branches are quantized differently")
     q = Call(call.op, [walk.settle(condition), x.q, y.q], call.attrs, call.ty_args)
-    return replace(x, q=walk.emit(q), source=walk.source)
+    return replace(x, q=walk.emit(q), bound=_greatest_bound([x, y]), source=walk.source)
+
+
+def _greatest_bound(values: Sequence[Carried]) -> int | None:
+    """What holds for a tensor that takes its elements from all of `values`."""
+    known = [value.bound for value in values if value.bound is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def concat(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Parts on one grid are joined as they are; others wait for the grid of the result."""
     parts = operands[0]
-    if not all(isinstance(p, Carried | Pending) or is_const(p) for p in parts):
+    if not isinstance(parts, tuple) or not all(
+        isinstance(p, Carried | Pending) or is_const(p) for p in parts
+    ):
         return Skip("one of its parts is not quantized")
+    if not any(isinstance(p, Carried | Pending) for p in parts):
+        return None
     first = parts[0]
     carried = all(isinstance(p, Carried) and not p.params.per_channel for p in parts)
     if carried and all(
         p.params == first.params and (p.low, p.high) == (first.low, first.high) for p in parts
     ):
         q = Call(call.op, [Tuple([p.q for p in parts])], call.attrs, call.ty_args)
-        return replace(first, q=walk.emit(q), source=walk.source)
+        return replace(first, q=walk.emit(q), bound=_greatest_bound(parts), source=walk.source)
     return Pending(call, (tuple(parts),), source=walk.source)
 
 

@@ -14,18 +14,17 @@ from tvm_qat.passes.fold import linear
 from tvm_qat.passes.fold.functions import BINARY, UNARY, WITH_ATTRIBUTES
 from tvm_qat.passes.fold.values import Carried, Pending, Skip, clamp
 from tvm_qat.passes.match import channel_vector, scalar
-from tvm_qat.qparams import QParams
 
 
-def relu(_walk: Walk, call: Expr, operands: list[Any]) -> Any:
-    return _bounded(operands[0], 0.0, math.inf)
+def relu(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    return _bounded(walk, operands[0], 0.0, math.inf)
 
 
-def clip(_walk: Walk, call: Expr, operands: list[Any]) -> Any:
+def clip(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     low, high = (_number(arg) for arg in call.args[1:])
     if low is None or high is None:
         return Skip("its bounds are computed at run time")
-    return _bounded(operands[0], low, high)
+    return _bounded(walk, operands[0], low, high)
 
 
 def _number(expr: Expr) -> float | None:
@@ -33,12 +32,12 @@ def _number(expr: Expr) -> float | None:
     return float(value) if isinstance(value, int | float) else scalar(expr)
 
 
-def _bounded(value: Any, low: float, high: float) -> Any:
+def _bounded(walk: Walk, value: Any, low: float, high: float) -> Any:
     if not isinstance(value, Carried | Pending):
         return Skip("its input is not quantized")
     if low > high:
         return Skip("its lower bound exceeds its upper bound")
-    return clamp(value, low, high)
+    return clamp(value, low, high, walk.source)
 
 
 def unary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
@@ -73,9 +72,9 @@ def _absorb(walk: Walk, name: str, value: Any, other: Any, swapped: bool) -> Any
     number = scalar(other) if is_const_operand(other) else None
     grows = len(shape_of(other) or ()) > len(value.shape or ()) if is_const_operand(other) else True
     if name == "relax.maximum" and number is not None and not grows:
-        return _bounded(value, number, math.inf)
+        return _bounded(walk, value, number, math.inf)
     if name == "relax.minimum" and number is not None and not grows:
-        return _bounded(value, -math.inf, number)
+        return _bounded(walk, value, -math.inf, number)
     if not isinstance(value, Carried):
         return None
     if name == "relax.add":
@@ -86,10 +85,15 @@ def _absorb(walk: Walk, name: str, value: Any, other: Any, swapped: bool) -> Any
 
 
 def _rescaled(walk: Walk, value: Carried, other: Any, power: int) -> Carried | None:
-    """An accumulator times positive constants along its channels: the scale changes, no number."""
+    """A tensor times positive constants along its channels: the scale changes, no number.
+
+    An 8-bit tensor times one number is left to the tables, which hold the whole expression.
+    """
     real = linear.constant_value(other)
     rank = len(value.shape or ())
-    if value.params.dtype != "int32" or real is None or value.clamped or not np.all(real > 0):
+    if real is None or value.clamped or not np.all(real > 0) or not np.all(np.isfinite(real)):
+        return None
+    if value.params.dtype != "int32" and real.size == 1 and not is_const(value.q):
         return None
     axis = value.params.axis if value.params.axis is not None else _varying_axis(real, rank)
     vector = channel_vector(real, axis, rank)
@@ -98,7 +102,7 @@ def _rescaled(walk: Walk, value: Carried, other: Any, power: int) -> Carried | N
     if vector.ndim and vector.size != (value.shape or ())[axis]:
         return None
     scale = value.params.scale * vector**power
-    params = QParams(scale, value.params.zero_point, "int32", axis if scale.ndim else None)
+    params = value.params.with_(scale=scale, axis=axis)
     return replace(value, params=params, source=value.source or walk.source)
 
 

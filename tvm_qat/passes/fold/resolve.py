@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.errors import UnsupportedError
 from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, op_name, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold import functions, linear, movement
@@ -18,7 +17,7 @@ from tvm_qat.qnn import arithmetic, build
 from tvm_qat.qnn.arithmetic import Array
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
-FIXED_POINT_BITS = 24
+FIXED_POINT_BITS = 31
 
 
 def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula: str) -> Expr | Skip:
@@ -31,6 +30,8 @@ def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula:
     if cut is None:
         return Skip("its clip has no exact bound on the grid of its result")
     if isinstance(value, Carried):
+        if None not in (value.params.axis, cut.axis) and value.params.axis != cut.axis:
+            return Skip("its input and its result are quantized along different axes")
         return _requantize(walk, value, cut, rounding)
     return _resolve(walk, value, cut, rounding, formula)
 
@@ -52,7 +53,7 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
         inner = requantized(walk, value.operands[0], target, rounding, formula)
         if isinstance(inner, Skip) or target.per_channel:
             return inner if isinstance(inner, Skip) else Skip("its result is quantized per channel")
-        return movement.apply_move(walk, value.call, inner)
+        return movement.apply_move(walk, value.call, inner, value.source)
     table = _table(value, target, formula)
     if table is not None:
         source, entries = table
@@ -129,12 +130,15 @@ def _carried(walk: Walk, value: Any, why: str = "one of its inputs") -> Carried 
     return plain(walk, value)
 
 
-def _fixed(operand: Expr) -> Carried:
-    """A float constant as 24-bit integers with its own scale: as exact as float32."""
+def _fixed(operand: Expr) -> Carried | Skip:
+    """A float constant as 31-bit integers with its own scale, a power of two.
+
+    A float32 is kept exactly if it is no smaller than 2^-7 of the largest.
+    """
     real = array_of(operand).astype(np.float64)
     largest = float(np.abs(real).max(initial=0.0)) or 1.0
     if not np.isfinite(largest):
-        raise UnsupportedError("a constant operand is not finite")
+        return Skip("a constant operand is not finite")
     scale = 2.0 ** (np.ceil(np.log2(largest)) - FIXED_POINT_BITS + 1)
     return Carried(const(np.rint(real / scale).astype(np.int32)), QParams(scale, dtype="int32"))
 
@@ -182,6 +186,8 @@ def _avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Ex
     if isinstance(x, Skip) or x.params.per_channel:
         return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
     attrs = attrs_of(value.call)
+    if int(np.prod(attrs["pool_size"])) * _reach(x) > linear.INT32_MAX:
+        return Skip("its sum could overflow 32 bits")
     names = ("pool_size", "strides", "padding", "dilation", "layout")
     pooled = build.avg_pool(
         x.q, x.params, target, count_include_pad=bool(attrs["count_include_pad"]),
@@ -219,9 +225,14 @@ def _mean_over(
     if not all(isinstance(shape[a], int) for a in axes):
         return Skip("it averages over an axis whose length is known only at run time")
     count = int(np.prod([shape[a] for a in axes]))
-    if count * linear.greatest(x.params) > linear.INT32_MAX:
+    if count * _reach(x) > linear.INT32_MAX:
         return Skip("its sum could overflow 32 bits")
     return walk.emit(build.mean(x.q, x.params, target, sorted(axes), keepdims), value.source)
+
+
+def _reach(x: Carried) -> int:
+    """Greatest |q - zero_point| of a tensor."""
+    return linear.greatest(x.params) if x.bound is None else x.bound
 
 
 def _softmax(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:

@@ -11,6 +11,7 @@ import numpy as np
 from tvm_qat.ir import Expr, Shape, array_of, const, dtype_of, is_const, relax, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.qnn import arithmetic, build
+from tvm_qat.qnn.arithmetic import Array
 from tvm_qat.qparams import QParams
 
 
@@ -22,6 +23,7 @@ class Carried:
     low, high : real bounds of a relu or clip that the next quantize will absorb into its range.
     bound : greatest |q| that can occur, for int32 accumulators.
     source : the node that made it.
+    clamped_by : the node that clamps it last.
     """
 
     q: Expr
@@ -30,6 +32,7 @@ class Carried:
     high: float = math.inf
     bound: int | None = None
     source: str | None = None
+    clamped_by: str | None = None
     out_dtype: str = "float32"
     carried = True
 
@@ -56,6 +59,7 @@ class Pending:
     low: float = -math.inf
     high: float = math.inf
     source: str | None = None
+    clamped_by: str | None = None
     carried = True
 
     @property
@@ -74,12 +78,13 @@ class Skip:
     reason: str
 
 
-def clamp(value: Carried | Pending, low: float, high: float) -> Carried | Pending:
-    """`value` clamped to [low, high] on top of what it is clamped to already."""
+def clamp(value: Carried | Pending, low: float, high: float, by: str | None) -> Carried | Pending:
+    """`value` clamped to [low, high] by a node, on top of what it is clamped to already."""
     return replace(
         value,
         low=min(max(value.low, low), high),
         high=max(min(value.high, high), low),
+        clamped_by=by,
     )
 
 
@@ -107,17 +112,37 @@ def plain(walk: Walk, value: Carried) -> Carried | Skip:
     params = narrowed(value.params, value.low, value.high, "half_even")
     if params is None:
         return Skip("the clip between it and its producer has no exact bound in integers")
-    for bound, q in zip((value.low, value.high), params.range, strict=True):
-        if math.isfinite(bound) and not _on_grid(bound, q, params):
+    least, most = _reals(params)
+    for bound, exact in (
+        (value.low, _is_bound(value.low, least, params.range[0] == value.params.range[0])),
+        (value.high, _is_bound(-value.high, -most, params.range[1] == value.params.range[1])),
+    ):
+        if not exact:
             return Skip(f"the clip bound {bound:g} does not lie on the grid of its input")
-    q = walk.emit(relax.op.clip(value.q, *params.range), value.source)
+    q = value.q if params.range == value.params.range else _clipped(walk, value, params)
     return replace(value, q=q, low=-math.inf, high=math.inf)
 
 
-def _on_grid(bound: float, q: int, params: QParams) -> bool:
-    """Whether dequantize(q) is exactly `bound`, whatever the channel."""
-    steps = q - int(params.zero_point.reshape(-1)[0])
-    return bool(np.all(np.float32(steps) * params.scale.astype(np.float32) == np.float32(bound)))
+def _reals(params: QParams) -> tuple[Array, Array]:
+    """What the two ends of the range mean, for every channel; float32."""
+    steps = (np.float32(q - int(params.zero_point.reshape(-1)[0])) for q in params.range)
+    low, high = (np.asarray(s * params.scale.astype(np.float32)) for s in steps)
+    return low, high
+
+
+def _is_bound(bound: float, end: Array, whole: bool) -> bool:
+    """Whether a lower bound is exactly what the `end` of the range means.
+
+    A bound beyond the `whole` range changes nothing, so it needs no place on the grid.
+    """
+    beyond = end >= np.float32(bound)
+    return not math.isfinite(bound) or bool(np.all(end == np.float32(bound)) or (whole and np.all(beyond)))
+
+
+def _clipped(walk: Walk, value: Carried, params: QParams) -> Expr:
+    if is_const(value.q):
+        return const(np.clip(array_of(value.q), *params.range))
+    return walk.emit(relax.op.clip(value.q, *params.range), value.clamped_by or value.source)
 
 
 def dequantized(value: Carried) -> Expr:
