@@ -256,3 +256,61 @@ def test_a_constant_and_an_input_as_output():
     )
     found = simulate(made, random_inputs(made))
     np.testing.assert_array_equal(found["d"], [-1, -2])
+
+
+OLD = [
+    (10, [node("Slice", "x b e", "y")]),
+    (11, [node("Squeeze", "u", "y", axes=[1])]),
+    (11, [node("Unsqueeze", "x", "y", axes=[0, 2])]),
+    (11, [node("Split", "x", "p q", axis=1, split=[1, 3]), node("ReduceSum", "q", "y", axes=[0])]),
+    (13, [node("ReduceMax", "x", "a", axes=[1]), node("ReduceMean", "a", "y", axes=[0], keepdims=0)]),
+    (11, [node("TopK", "x k", "y i")]),
+    (10, [node("Dropout", "x", "d"), node("Neg", "d", "y")]),
+    (10, [node("BatchNormalization", "v c c c c", "y")]),
+    (11, [node("Gemm", "x w b5", "y")]),
+    (10, [node("Resize", "v s", "y", mode="nearest")]),
+    (11, [node("Resize", "v r s", "y", mode="linear", coordinate_transformation_mode="half_pixel")]),
+    (13, [node("Resize", "v _ s", "y", mode="linear", coordinate_transformation_mode="align_corners")]),
+    (18, [node("Resize", "v _ _ z", "y", mode="nearest", axes=[3, 2])]),
+    (13, [node("Resize", "t _ s3", "y", mode="nearest", nearest_mode="floor")]),
+    (13, [node("Pow", "x two", "y")]),
+    (13, [node("Einsum", "x w", "y", equation="ij,jk->ki")]),
+    (13, [node("Gather", "x neg", "y", axis=1)]),
+    (13, [node("Sum", "x x x", "y")]),
+]
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes"), OLD, ids=lambda value: value if isinstance(value, int) else value[0].op_type
+)
+def test_operators_in_older_opsets(opset, nodes):
+    constants = {
+        "b": np.array([0, 1]), "e": np.array([2, 3]), "k": np.array([2]), "c": np.abs(normal(3)), "w": normal(4, 5),
+        "b5": normal(5), "s": f32(1, 1, 2, 3), "r": np.zeros(0, np.float32), "z": np.array([6, 4]),
+        "s3": f32(1, 1, 2), "two": np.int64(2), "neg": np.array([-1, 0, -4]),
+    }  # fmt: skip
+    shapes = {"x": (3, 4), "u": (3, 1, 4), "v": (1, 3, 2, 2), "t": (1, 2, 3)}
+    used = {name for each in nodes for name in each.input}
+    made = model(
+        nodes,
+        {name: shape for name, shape in shapes.items() if name in used},
+        ["y"],
+        {name: value for name, value in constants.items() if name in used},
+        opset=opset,
+    )
+    check_against_onnxruntime(made)
+
+
+def test_gather_at_run_time_is_one_operator():
+    made = model(
+        [node("Gather", "x i", "y", axis=1)], {"x": (3, 4), "i": ((2,), TensorProto.INT64)}, ["y"], opset=13
+    )
+    assert operators(made) == ["relax.take"]
+    data = {"x": normal(3, 4), "i": np.array([-1, 1])}
+    np.testing.assert_array_equal(simulate(made, data)["y"], data["x"][:, [-1, 1]])
+
+
+def test_unused_statistics_of_a_training_batch_norm_do_no_harm():
+    constants = {"c": np.abs(normal(3))}
+    nodes = [node("BatchNormalization", "v c c c c", "y m n", training_mode=1)]
+    assert "relax.nn.batch_norm" in operators(model(nodes, {"v": (1, 3, 2, 2)}, ["y"], constants, opset=15))

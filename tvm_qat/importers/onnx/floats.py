@@ -10,6 +10,7 @@ import numpy as np
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers.onnx.grids import emit
 from tvm_qat.importers.onnx.node import Node
+from tvm_qat.importers.onnx.stock import stock
 from tvm_qat.ir import BlockBuilder, Expr, const, dtype_of, relax, shape_of, static_shape
 
 
@@ -123,3 +124,40 @@ def softmax_on(builder: BlockBuilder, node: Node, data: Expr, opset: int) -> Exp
         raise UnsupportedError("softmax over dimensions of unknown size is not supported")
     flat = emit(builder, relax.op.reshape(data, (*shape[:axis], int(np.prod(tail)))))
     return relax.op.reshape(emit(builder, relax.op.nn.softmax(flat, -1)), shape)
+
+
+def gather(builder: BlockBuilder, node: Node) -> Expr:
+    """Negative indices count from the end. Of a shape: TVM's converter, which keeps it symbolic."""
+    data, indices = node.require(0), node.constant(1)
+    if dtype_of(data) == "":
+        return stock(builder, node)
+    shape = node.shape(0)
+    axis = node.axis(0, len(shape))
+    if indices is None:
+        return relax.op.take(data, node.require(1), axis=axis, mode="wrap")
+    size = shape[axis]
+    low, high = int(indices.min(initial=0)), int(indices.max(initial=0))
+    if isinstance(size, int) and not (-size <= low and high < size):
+        raise InputError(f"an index outside of {size} elements")
+    if low >= 0 or isinstance(size, int):
+        indices = np.where(indices < 0, indices + (size if isinstance(size, int) else 0), indices)
+        return relax.op.take(data, const(indices), axis=axis)
+    return relax.op.take(data, node.require(1), axis=axis, mode="wrap")
+
+
+def einsum(_builder: BlockBuilder, node: Node) -> Expr:
+    return relax.op.einsum([node.require(i) for i in range(len(node.inputs))], node.attrs["equation"])
+
+
+def power(builder: BlockBuilder, node: Node) -> Expr:
+    """The exponent may have another type than the base, whose type the result has."""
+    base, exponent = node.require(0), node.require(1)
+    dtype = dtype_of(base)
+    if not dtype.startswith(("float", "bfloat")):
+        raise UnsupportedError(f"a power of {dtype} is not supported")
+    if dtype_of(exponent) != dtype:
+        values = node.constant(1)
+        exponent = (
+            const(values, dtype) if values is not None else emit(builder, relax.op.astype(exponent, dtype))
+        )
+    return relax.op.power(base, exponent)

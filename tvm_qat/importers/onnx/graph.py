@@ -47,6 +47,7 @@ class Scope:
     builder: BlockBuilder
     values: dict[str, Expr]
     types: Mapping[str, int]
+    used: frozenset[str]
     marks: list[tuple[Var, str]] = field(default_factory=list)
 
 
@@ -54,7 +55,7 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModu
     """The model as a module with one function `main`, its body one dataflow block."""
     params = parameters(model, input_shapes)
     types = element_types(model)
-    scope = Scope(model, BlockBuilder(), dict(params), types)
+    scope = Scope(model, BlockBuilder(), dict(params), types, _used(model))
     _add_initializers(scope)
     with scope.builder.function("main", list(params.values())):
         with scope.builder.dataflow():
@@ -65,11 +66,15 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModu
     return _finished(scope)
 
 
+def _used(model: Model) -> frozenset[str]:
+    """The values that some node or output reads."""
+    read = {name for node in model.proto.graph.node for name in node.input}
+    return frozenset(read | {output.name for output in model.proto.graph.output})
+
+
 def _add_initializers(scope: Scope) -> None:
-    used = {name for node in scope.model.proto.graph.node for name in node.input}
-    used |= {output.name for output in scope.model.proto.graph.output}
     for tensor in scope.model.proto.graph.initializer:
-        if tensor.name not in used:
+        if tensor.name not in scope.used:
             continue
         try:
             scope.values[tensor.name] = const(to_array(tensor, scope.model.folder))
@@ -85,10 +90,8 @@ def _translate_node(scope: Scope, proto: NodeProto) -> None:
         if results is None:
             node = _node(scope, proto, inputs)
             results = _results(scope, node)
-        if len(results) < len([output for output in proto.output if output]):
-            raise UnsupportedError(
-                f"only {len(results)} of its {len(proto.output)} outputs can be translated"
-            )
+        if any(output in scope.used for output in proto.output[len(results) :]):
+            raise UnsupportedError(f"only the first {len(results)} of its outputs can be translated")
     except InputError as error:
         raise type(error)(located(str(error), file=scope.model.file, node=node_label(proto))) from None
     for output, value in zip(proto.output, results, strict=False):
@@ -148,7 +151,7 @@ def _node(scope: Scope, proto: NodeProto, inputs: tuple[Expr | None, ...]) -> No
         input_types=types,
         attrs=decoded(raw),
         raw_attrs=raw,
-        outputs=tuple(proto.output),
+        outputs=tuple(name if name in scope.used else "" for name in proto.output),
     )
 
 
@@ -191,7 +194,9 @@ def _bound(builder: BlockBuilder, expr: Expr) -> list[Expr]:
 
 
 def _check_shape(value: Expr) -> None:
-    """Nothing computed at run time is empty, or larger than any memory."""
+    """Shapes are known, if only by symbolic dimensions; nothing is empty or larger than any memory."""
+    if isinstance(value.ty, TensorType) and shape_of(value) is None:
+        raise UnsupportedError("its result has a shape that is computed from data at run time")
     sizes = [size for size in shape_of(value) or () if isinstance(size, int)]
     if isinstance(value, Var) and (min(sizes, default=1) < 1 or math.prod(sizes) > MOST_ELEMENTS):
         raise InputError(f"its result would have the shape {list(shape_of(value) or ())}")

@@ -21,7 +21,7 @@ class Node:
     input_types : ONNX element type names (`INT4`), "" where unknown. Narrow integers are stored
         wider, so the expression's dtype does not tell.
     attrs : plain Python values; strings are decoded.
-    used_outputs : how many outputs the node names.
+    outputs : their names, "" where nobody reads one.
     """
 
     name: str

@@ -18,7 +18,7 @@ def average_pool(_builder: BlockBuilder, node: Node) -> Expr:
 
 
 def max_pool(_builder: BlockBuilder, node: Node) -> Expr:
-    if len([name for name in node.outputs if name]) > 1:
+    if any(node.outputs[1:]):
         raise UnsupportedError("the output Indices is not supported")
     return pooled(node, node.require(0), node.shape(0)[2:], "max")
 

@@ -14,6 +14,16 @@ _SHAPE_OPERATORS = (
 )  # fmt: skip
 """Operators whose converters take the shape of a tensor as it is; others get it as a tensor."""
 
+_ONLY_DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "CumSum": {"reverse": (0,)},
+    "IsInf": {"detect_negative": (1,), "detect_positive": (1,)},
+    "SpaceToDepth": {"mode": ("DCR",)},
+}
+"""Attributes that TVM's converters overlook or translate to opaque kernels, and what they may be."""
+
+_ONE_OUTPUT = ("BatchNormalization", "Dropout", "LayerNormalization")
+"""Operators whose further outputs (statistics, masks) TVM's converters get wrong."""
+
 _FOREIGN_ERRORS = (
     RuntimeError,
     ValueError,
@@ -31,6 +41,7 @@ def stock(builder: BlockBuilder, node: Node) -> Expr:
     """The node through TVM's converter of the same name."""
     from tvm.relax.frontend.onnx import onnx_frontend
 
+    _check_limits(node)
     inputs = onnx_frontend.onnx_input(_operand(builder, node, value) for value in node.inputs)
     attrs = dict(node.raw_attrs)
     attrs["tvm_custom"] = {"name": node.name, "num_outputs": len(node.outputs)}
@@ -40,6 +51,16 @@ def stock(builder: BlockBuilder, node: Node) -> Expr:
         return builder.normalize(result) if isinstance(result, relax.Expr) else result
     except _FOREIGN_ERRORS as error:
         raise UnsupportedError(f"TVM cannot translate it: {first_line(error)}") from None
+
+
+def _check_limits(node: Node) -> None:
+    for name, allowed in _ONLY_DEFAULTS.get(node.op, {}).items():
+        if name in node.attrs and node.attrs[name] not in allowed:
+            raise UnsupportedError(f"{name} {node.attrs[name]!r} is not supported")
+    if node.op in _ONE_OUTPUT and any(node.outputs[1:]):
+        raise UnsupportedError("only its first output is supported")
+    if node.op == "RMSNormalization" and node.axis(-1, len(node.shape(0))) == 0:
+        raise UnsupportedError("normalization over all axes is not supported")
 
 
 def first_line(error: BaseException) -> str:

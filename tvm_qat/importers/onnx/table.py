@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qoperator
+from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qoperator, resize
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import stock
 from tvm_qat.ir import BlockBuilder
@@ -25,12 +25,16 @@ _OWN: dict[str, Converter] = {
     "ConvTranspose": conv.conv_transpose,
     "DequantizeLinear": qdq.dequantize_linear,
     "DynamicQuantizeLinear": dynamic.dynamic_quantize_linear,
+    "Einsum": floats.einsum,
+    "Gather": floats.gather,
     "MatMulInteger": qoperator.matmul_integer,
     "MaxPool": pool.max_pool,
     "Pad": floats.pad,
+    "Pow": floats.power,
     "QLinearConv": qoperator.qlinear_conv,
     "QLinearMatMul": qoperator.qlinear_matmul,
     "QuantizeLinear": qdq.quantize_linear,
+    "Resize": resize.resize,
     "Softmax": floats.softmax,
     "Tile": floats.tile,
 }
@@ -46,20 +50,20 @@ _MICROSOFT: dict[str, Converter] = {
 
 _STOCK = (
     "Abs", "Acos", "Acosh", "Add", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh",
-    "BatchNormalization", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
+    "BatchNormalization", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast",
     "CastLike", "Ceil", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumSum", "DepthToSpace", "Div",
-    "Dropout", "Einsum", "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "Floor",
-    "Gather", "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool",
+    "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor",
+    "GatherElements", "GatherND", "Gelu", "Gemm", "GlobalAveragePool", "GlobalLpPool",
     "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization", "HardSigmoid",
     "HardSwish", "Hardmax", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LayerNormalization",
     "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpPool", "MatMul", "Max", "Mean",
-    "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "PRelu",
-    "Pow", "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "Min", "Mish", "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "PRelu",
+    "RMSNormalization", "Range", "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSum",
     "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
-    "ReduceSumSquare", "Relu", "Reshape", "Resize", "Round", "ScatterElements", "ScatterND", "Selu",
+    "ReduceSumSquare", "Relu", "Reshape", "Round", "ScatterElements", "ScatterND", "Selu",
     "Shape", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice", "Softplus",
     "Softsign", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh",
-    "ThresholdedRelu", "TopK", "Transpose", "Trilu", "Unsqueeze", "Upsample", "Where", "Xor",
+    "ThresholdedRelu", "TopK", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
 )  # fmt: skip
 """Operators that TVM's own converter translates rightly."""
 
