@@ -14,7 +14,7 @@ from tvm_qat import importers, kernels, pipeline
 from tvm_qat.errors import InputError, located
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
 from tvm_qat.ir import IRModule, tvm
-from tvm_qat.package import Meta, Package, build, load, signature
+from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.target import parse_target, platform_of, target_json
 from tvm_qat.report import Report, report_of
@@ -100,7 +100,7 @@ def inspect(
     if isinstance(model, Package):
         return Report.from_json(model.layers, model.totals)
     if isinstance(model, str | os.PathLike) and is_tar(model):
-        return inspect(load(model))
+        return inspect(read(model))
     stages = _Stages(progress)
     source = _imported(model, stages, format, input_shapes)
     folded = _folded(source, stages, rounding, disabled_passes)

@@ -35,6 +35,14 @@ def test_a_package_shows_what_its_model_shows(call: Call, module: Path):
     assert (of_model["layers"], of_model["totals"]) == (of_package["layers"], of_package["totals"])
 
 
+def test_a_package_for_another_machine_can_be_inspected(call: Call, tmp_path: Path):
+    foreign = '{"kind": "llvm", "mtriple": "aarch64-linux-gnu"}'
+    assert call("compile", MODEL, "-o", tmp_path / "arm.tar", "--target", foreign).code == 0
+    assert call("run", tmp_path / "arm.tar").code == 4
+    result = call("inspect", tmp_path / "arm.tar", "--json")
+    assert result.code == 0 and json.loads(result.out)["totals"]["int8_mac_share"] == 1.0
+
+
 def test_the_table_names_every_layer(call: Call):
     document = json.loads(call("inspect", MODEL, "--json").out)
     shown = call("inspect", MODEL).out

@@ -1,7 +1,7 @@
 """The artifact: a tar of machine code and its description. Saved, checked, loaded and run."""
 
-from tvm_qat.package.artifact import Package, load
+from tvm_qat.package.artifact import Package, load, read
 from tvm_qat.package.meta import Meta, TensorInfo
 from tvm_qat.package.profile import KernelTime
 
-__all__ = ["KernelTime", "Meta", "Package", "TensorInfo", "load"]
+__all__ = ["KernelTime", "Meta", "Package", "TensorInfo", "load", "read"]

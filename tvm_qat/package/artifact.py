@@ -144,18 +144,23 @@ class Package:
 
 
 def load(path: str | os.PathLike[str]) -> Package:
-    """The package at `path`.
+    """The package at `path`, which this machine can run.
 
     Form, checksums, schema, version and target are checked before anything of it is used; raises
     PackageError if one of them is wrong.
     """
-    file = str(path)
+    package = read(path)
+    _check_version(package.meta, str(path))
+    check_runnable(package.meta.platform, str(path))
+    return package
+
+
+def read(path: str | os.PathLike[str]) -> Package:
+    """The package at `path`, for this machine or another: to look at, not to run."""
     members = container.from_file(path)
-    description = meta.from_members(members, container.META, file)
-    _check_version(description, file)
-    check_runnable(description.platform, file)
+    description = meta.from_members(members, container.META, str(path))
     code = {name: data for name, data in members.items() if name != container.META}
-    return Package(description, members=code, file=file)
+    return Package(description, members=code, file=str(path))
 
 
 def _check_version(description: Meta, file: str) -> None:

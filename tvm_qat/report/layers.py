@@ -38,7 +38,10 @@ _COUNTED = {
     "batch_norm_folded": "batch_norms_folded",
 }
 _GRID_CHANGES = frozenset(["qnn.quantize", "qnn.dequantize", "qnn.requantize"])
+_LAYOUT = frozenset(["relax.permute_dims", "relax.layout_transform"])
+"""What passes put around other work; no row is named after it unless there is nothing else."""
 _UNEXPLAINED = "no integer rule for this operator"
+_MOVED = "only moves a tensor that is float here"
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,14 @@ def _layer(name: str, calls: list[Expr], reason: str | None) -> Layer:
     worker = max(calls, key=_weight)
     integer = _is_integer(worker)
     shape = tuple(size if isinstance(size, int) else str(size) for size in shape_of(worker) or ())
-    why = "" if integer else reason or _UNEXPLAINED
+    why = "" if integer else reason or (_MOVED if _name(worker) in _LAYOUT else _UNEXPLAINED)
     return Layer(name, _name(worker), integer, _dtype(worker), sum(map(macs_of, calls)), shape, why)
 
 
-def _weight(call: Expr) -> tuple[int, bool, bool]:
-    """Which call of a node stands for it: the one with products, then any but a change of grid."""
+def _weight(call: Expr) -> tuple[int, bool, bool, bool]:
+    """Which call of a node stands for it: the one with products, then any that does real work."""
     name = op_name(call)
-    return macs_of(call), name not in _GRID_CHANGES, not name.startswith("relax.")
+    return macs_of(call), name not in _GRID_CHANGES, name not in _LAYOUT, name in OPS
 
 
 def _name(call: Expr) -> str:
