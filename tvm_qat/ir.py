@@ -153,6 +153,28 @@ def substitute(expr: Expr, env: dict[Var, Expr]) -> Expr:
     return expr
 
 
+def flat(builder: BlockBuilder, expr: Expr) -> Expr:
+    """`expr` with the calls nested in it bound first.
+
+    The builder would do that by itself, but then the outer call loses its source node's name.
+    """
+    if isinstance(expr, Call):
+        args = [_bound(builder, a) for a in expr.args]
+        if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
+            return expr
+        return Call(expr.op, args, expr.attrs, expr.ty_args, span=expr.span)
+    if isinstance(expr, Tuple):
+        return Tuple([_bound(builder, f) for f in expr.fields], span=expr.span)
+    if isinstance(expr, TupleGetItem):
+        return TupleGetItem(_bound(builder, expr.tuple_value), expr.index, span=expr.span)
+    return expr
+
+
+def _bound(builder: BlockBuilder, expr: Expr) -> Expr:
+    inner = flat(builder, expr)
+    return builder.emit(inner) if isinstance(inner, Call | TupleGetItem) else inner
+
+
 Visit: TypeAlias = Callable[[BlockBuilder, Var, Expr], Expr | None]
 """(builder, the old variable, its value with operands already rewritten) -> new value or None."""
 
@@ -161,10 +183,11 @@ def rewrite_function(func: Function, visit: Visit, builder: BlockBuilder) -> Exp
     """Rebuild the body of `func`, binding by binding; a None from `visit` keeps the binding."""
     env: dict[Var, Expr] = {}
     for binding in bindings_of(func):
-        value = substitute(binding.value, env)
+        # A call with new operands has no type until it is normalized; visitors ask for types.
+        value = builder.normalize(substitute(binding.value, env))
         new = visit(builder, binding.var, value)
         new = value if new is None else new
-        new = with_source(new, source_of(binding.value))
+        new = flat(builder, with_source(new, source_of(binding.value)))
         if binding.var.same_as(func.body.body):
             return builder.emit_output(new, binding.var.name)
         env[binding.var] = new if _is_atom(new) else builder.emit(new, binding.var.name)
@@ -270,7 +293,7 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 __all__ = [
     "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
     "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "add_notes", "array_of", "attrs_of",
-    "bindings_of", "const", "drop_dead", "dtype_of", "is_const", "is_graph", "make_attrs",
+    "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const", "is_graph", "make_attrs",
     "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "same_shape", "shape_of",
     "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip
