@@ -57,7 +57,8 @@ prepare() {
         make_venv || return 1
     fi
     # What an earlier call asked for stays in.
-    extras="$(printf '%s\n' "$@" $(cat "$venv/tvm_qat.extras" 2>/dev/null) | sort -u | xargs)"
+    extras="$(printf '%s\n' "$@" $(cat "$venv/tvm_qat.extras" 2>/dev/null) | sort -u | tr '\n' ' ')"
+    extras="${extras# }" && extras="${extras% }"
     if [ -f "$stamp" ] && stamp_of $extras | cmp -s - "$stamp"; then
         return 0
     fi

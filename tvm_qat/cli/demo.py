@@ -39,7 +39,8 @@ def _print(outcome: Outcome) -> None:
     print(f"  quantization simulated   {outcome.simulated_accuracy:6.2f} %")
     print(f"  compiled integer code    {outcome.compiled_accuracy:6.2f} %")
     print(
-        f"\nCompiled code against the simulation: at most {outcome.largest_steps:g} steps apart,"
+        f"\nCompiled code against the simulation: at most {outcome.largest_steps:g}"
+        f" {'step' if outcome.largest_steps == 1 else 'steps'} apart,"
         f" {outcome.differing:.2%} of the outputs differ"
     )
     print("\nLatency of one image")
