@@ -143,7 +143,7 @@ def _value(expr: Expr, known: dict[Var, Any]) -> Any:
 def _ordinary(call: Expr, known: dict[Var, Any]) -> Array:
     name, x = op_name(call), _value(call.args[0], known)
     if name == "relax.clip":
-        return np.clip(x, *(bound.value.value for bound in call.args[1:])).astype(x.dtype)
+        return np.clip(x, *(bound.value for bound in call.args[1:])).astype(x.dtype)
     if name == "relax.nn.relu":
         return np.maximum(x, 0)
     functions = {"relax.add": np.add, "relax.maximum": np.maximum, "relax.minimum": np.minimum}

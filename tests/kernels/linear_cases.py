@@ -23,9 +23,9 @@ def integers(rng: np.random.Generator, dtype: str, *shape: int) -> Array:
 
 def conv_case(
     name: str, rng: np.random.Generator, *, size: tuple[int, ...] = (6, 7), inner: int = 3, outer: int = 5,
-    kernel: tuple[int, ...] = (3, 3), stride: int = 1, dilation: int = 1, padding: tuple[int, ...] | None = None,
-    groups: int = 1, batch: int = 1, data: str = "uint8", weight: str = "int8", zero: Any = 3,
-    kernel_zero: Any = 0, layouts: tuple[str, str] | None = None, symbolic: bool = False,
+    kernel: tuple[int, ...] = (3, 3), stride: int = 1, dilation: int = 1,
+    padding: tuple[int, ...] | None = None, groups: int = 1, batch: int = 1, data: str = "uint8",
+    weight: str = "int8", zero: Any = 3, kernel_zero: Any = 0, layouts: tuple[str, str] | None = None, symbolic: bool = False,
     transposed: bool = False, output_padding: int = 0, run_time: bool = False,
 ) -> Case:  # fmt: skip
     """One convolution; inner and outer are channels of one group."""
@@ -94,9 +94,13 @@ def conv_cases() -> list[Case]:
         conv_case("s8 at its ends", rng, data="int8", zero=-128),
         conv_case("u8 at its ends", rng, data="uint8", zero=255, kernel_zero=None),
         conv_case("u8 weights", rng, weight="uint8", kernel_zero=128),
-        conv_case("u8 weights, zero point 255", rng, weight="uint8", kernel_zero=255, groups=3, inner=1, outer=1),
+        conv_case(
+            "u8 weights, zero point 255", rng, weight="uint8", kernel_zero=255, groups=3, inner=1, outer=1
+        ),
         conv_case("int16 data", rng, data="int16", zero=0, inner=2, kernel=(1, 1), padding=(0,) * 4),
-        conv_case("uint16 data", rng, data="uint16", zero=32768, inner=1, kernel=(2, 1), padding=(1, 0, 0, 0)),
+        conv_case(
+            "uint16 data", rng, data="uint16", zero=32768, inner=1, kernel=(2, 1), padding=(1, 0, 0, 0)
+        ),
         conv_case("zero point at run time", rng, zero=None),
         conv_case("zero point at run time, 1x1", rng, zero=None, kernel=(1, 1), padding=(0,) * 4),
         conv_case("depthwise, zero point at run time", rng, zero=None, groups=9, inner=1, outer=1),
@@ -150,7 +154,9 @@ def transpose_cases() -> list[Case]:
 def dense_cases() -> list[Case]:
     rng = np.random.default_rng(5)
 
-    def make(rows: tuple[int, ...], k: int, n: int, zero: Any = 3, kernel_zero: Any = 0, **options: Any) -> Case:
+    def make(
+        rows: tuple[int, ...], k: int, n: int, zero: Any = 3, kernel_zero: Any = 0, **options: Any
+    ) -> Case:
         x, w = integers(rng, "uint8", *rows, k), integers(rng, options.pop("weight", "int8"), n, k)
         name = f"{rows} x {k} x {n}, zero points {zero}, {np.shape(kernel_zero) or kernel_zero}"
         return case(name, lambda x: qnn.dense(x, const(w), zero, kernel_zero), x, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm_qat.ir import relax, tvm
+from tvm_qat.ir import IRModule, relax, tvm
 from tvm_qat.kernels.schedule import ScheduleOnCPU
 from tvm_qat.kernels.strict_float import StrictFloat
 
@@ -38,10 +38,14 @@ def build_passes(target: Any) -> list[Any]:
 
 def finish(target: Any) -> Any:
     """`build_passes` as one pass, run with `target` in force: a `relax_pipeline` for tvm.compile."""
+    return _Finish(target)
 
-    @tvm.transform.module_pass(opt_level=0, name="tvm_qat.finish")
-    def run(mod: Any, _context: Any) -> Any:
-        with target:
-            return tvm.transform.Sequential(build_passes(target))(mod)
 
-    return run
+@tvm.transform.module_pass(opt_level=0, name="tvm_qat.finish")
+class _Finish:
+    def __init__(self, target: Any) -> None:
+        self.target = target
+
+    def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
+        with self.target:
+            return tvm.transform.Sequential(build_passes(self.target))(mod)

@@ -10,25 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import Shape, tvm
+from tvm_qat.ir import Shape
 from tvm_qat.kernels.blocking import vector_bits
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, view
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import (
-    PARALLEL_WORK,
-    Kernel,
-    Symbols,
-    loops,
-    plain,
-    plain_shape,
-    prim_func,
-    product,
-    static_work,
-    tb,
-    view,
-)
+from tvm_qat.kernels.loops import PARALLEL_WORK, loops, plain, plain_shape, product, static_work
 from tvm_qat.kernels.operands import Operand, Operands, Site, is_one
-from tvm_qat.kernels.pointwise import Term, requantized, require_params
+from tvm_qat.kernels.terms import Term, requantized, require_params
 from tvm_qat.qnn.params import concat_params
 
 Store: TypeAlias = Callable[[tuple[PrimExpr, ...]], None]

@@ -20,10 +20,12 @@ from tvm_qat.ir import (
     is_const,
     op_name,
     shape_of_type,
+    source_of,
+    substitute,
 )
-from tvm_qat.ir import source_of, substitute
 from tvm_qat.kernels.operands import Operands
-from tvm_qat.kernels.pointwise import Term, constant, data_arguments, term_of
+from tvm_qat.kernels.pointwise import data_arguments, term_of
+from tvm_qat.kernels.terms import Term, constant
 from tvm_qat.qnn.arithmetic import Array
 from tvm_qat.qnn.table import OPS
 

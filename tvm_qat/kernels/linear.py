@@ -20,9 +20,10 @@ from typing import Any
 
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.blocking import Blocking
+from tvm_qat.kernels.builder import registers, tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.linear_spec import LinearSpec
-from tvm_qat.kernels.loops import PARALLEL_WORK, loops, registers, static_work, tb, tiles
+from tvm_qat.kernels.loops import PARALLEL_WORK, loops, static_work, tiles
 
 Coordinates = Sequence[PrimExpr]
 
@@ -84,9 +85,7 @@ class LinearBody:
         acc = registers(pixels * lanes, "int32")
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(
-                    acc, ex.cast(self.initial(block * lanes + lane), "int32"), [p * lanes + lane]
-                )
+                tb.buffer_store(acc, ex.cast(self.initial(block * lanes + lane), "int32"), [p * lanes + lane])
         self._accumulate(acc, pixels, origin, block)
         tail = self.spec.outer % lanes
         if not tail:

@@ -13,14 +13,15 @@ from tvm_qat.ir import Shape, array_of, const, is_const, shape_of
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
 from tvm_qat.kernels.blocking import Blocking, choose_blocking, depthwise_blocking
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, view
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear import Coordinates, DepthwiseBody, LinearBody, Source
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
-from tvm_qat.kernels.loops import Kernel, Symbols, decode, prim_func, product, tb, view
+from tvm_qat.kernels.loops import decode, product
 from tvm_qat.kernels.operands import Operand, Operands, Site, broadcast_index, is_one
 from tvm_qat.kernels.padding import packed_weights, padded_activations
-from tvm_qat.kernels.pointwise import Term, constant, run_time_scalar
+from tvm_qat.kernels.terms import Term, constant, run_time_scalar
 from tvm_qat.qnn.arithmetic import Array
 
 

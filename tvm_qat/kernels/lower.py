@@ -24,8 +24,11 @@ from tvm_qat.ir import (
     is_graph,
     op_name,
     relax,
+    rewrite,
+    source_of,
+    tvm,
+    with_source,
 )
-from tvm_qat.ir import rewrite, source_of, tvm, with_source
 from tvm_qat.kernels.fused import COMPOSITE, Fused, fused_of_call, fused_of_function
 from tvm_qat.kernels.table import choose
 

@@ -46,7 +46,7 @@ class Operands:
 
     def __init__(self) -> None:
         self._tensors: list[Operand] = []
-        self._scalars: dict[str, list[np.generic]] = {}
+        self._scalars: dict[str, list[Any]] = {}
 
     def tensor(self, value: Expr, indexed: bool = False) -> Operand:
         """A run-time tensor, or a constant that is used as it is. Asked twice, it is one operand."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.builder import tb, workspace
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.linear_spec import Axis, LinearSpec
-from tvm_qat.kernels.loops import loops, tb, workspace
+from tvm_qat.kernels.loops import loops
 
 _tir = tvm.tirx
 

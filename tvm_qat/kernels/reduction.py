@@ -15,13 +15,13 @@ import numpy as np
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.ir import attrs_of, const, shape_of, tvm
 from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import PARALLEL_WORK, Kernel, Symbols, loops, plain_shape, prim_func, registers
-from tvm_qat.kernels.loops import static_work, tb
+from tvm_qat.kernels.loops import PARALLEL_WORK, loops, plain_shape, static_work
 from tvm_qat.kernels.operands import Operands, Site
-from tvm_qat.kernels.pointwise import constant, require_params, saturated
+from tvm_qat.kernels.terms import constant, require_params, saturated
 from tvm_qat.qnn.arithmetic import F32, Array, multiplier
 from tvm_qat.qnn.pointwise import exp_table
 from tvm_qat.qparams import STORAGE_RANGE, QParams
@@ -210,7 +210,11 @@ def build_softmax(fused: Fused, target: Any) -> Kernel:
         others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
         with loops(others, static_work((*others, length)) > PARALLEL_WORK) as at:
             _softmax_row(
-                lambda i: (*at[:axis], i, *at[axis:]), length, buffers[data.name], buffers[powers.name], finish
+                lambda i: (*at[:axis], i, *at[axis:]),
+                length,
+                buffers[data.name],
+                buffers[powers.name],
+                finish,
             )
 
     del target

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.kernels.builder import Kernel
 from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_build import build_linear
-from tvm_qat.kernels.loops import Kernel
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
 from tvm_qat.qnn.table import OPS
 

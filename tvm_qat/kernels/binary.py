@@ -1,0 +1,89 @@
+"""Elementwise operators of two quantized tensors, with broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm_qat.ir import Expr, dtype_of, tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.operands import Operands
+from tvm_qat.kernels.terms import (
+    Term,
+    TermBuilder,
+    centred,
+    constant,
+    rank_of,
+    requantized,
+    require_params,
+    saturated,
+    scaled,
+)
+from tvm_qat.qnn.arithmetic import Array, multiplier, spread
+from tvm_qat.qnn.pointwise import product_factor, quotient_factor
+from tvm_qat.qparams import QParams
+
+_tir = tvm.tirx
+
+
+def _in_steps(call: Expr, i: int, x: Term, source: QParams, target: QParams, operands: Operands) -> Term:
+    """The real value of operand i in steps of the target."""
+    ndim = rank_of(call.args[i])
+    whole = _centred_operand(call, i, x, source, operands)
+    product = scaled(whole, spread(multiplier(source, target), source.axis, ndim), operands)
+    return lambda site: ex.fence(product(site))
+
+
+def _centred_operand(call: Expr, i: int, x: Term, source: QParams, operands: Operands) -> Term:
+    data = call.args[i]
+    return centred(x, dtype_of(data), spread(source.zero_point, source.axis, rank_of(data)), operands)
+
+
+def _sum(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
+    def build(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
+        lhs, rhs, output = (require_params(call, role) for role in ("lhs", "rhs", "output"))
+        x = _in_steps(call, 0, inputs[0], lhs, output, operands)
+        y = _in_steps(call, 1, inputs[1], rhs, output, operands)
+        return saturated(lambda s: combine(x(s), y(s)), output.zero_point, output, operands)
+
+    return build
+
+
+def _product(
+    combine: Callable[[PrimExpr, PrimExpr], PrimExpr],
+    factor_of: Callable[[QParams, QParams, QParams, int], Array],
+) -> TermBuilder:
+    def build(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
+        lhs, rhs, output = (require_params(call, role) for role in ("lhs", "rhs", "output"))
+        x = _centred_operand(call, 0, inputs[0], lhs, operands)
+        y = _centred_operand(call, 1, inputs[1], rhs, operands)
+        ndim = max(rank_of(call.args[0]), rank_of(call.args[1]))
+        factor = constant(factor_of(lhs, rhs, output, ndim), operands)
+        return saturated(
+            lambda s: combine(ex.cast(x(s), "float32"), ex.cast(y(s), "float32")) * factor(s),
+            output.zero_point, output, operands,
+        )  # fmt: skip
+
+    return build
+
+
+def _extreme(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
+    def build(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
+        lhs, rhs, output = (require_params(call, role) for role in ("lhs", "rhs", "output"))
+        x, y = (
+            requantized(term, dtype_of(data), rank_of(data), source, output, operands)
+            for term, data, source in zip(inputs, call.args[:2], (lhs, rhs), strict=True)
+        )
+        return lambda s: combine(x(s), y(s))
+
+    return build
+
+
+BINARY: dict[str, TermBuilder] = {
+    "qnn.add": _sum(lambda x, y: x + y),
+    "qnn.subtract": _sum(lambda x, y: x - y),
+    "qnn.multiply": _product(lambda x, y: x * y, product_factor),
+    "qnn.divide": _product(lambda x, y: x / y, quotient_factor),
+    "qnn.minimum": _extreme(_tir.min),
+    "qnn.maximum": _extreme(_tir.max),
+}

@@ -1,0 +1,177 @@
+"""The formulas of `qnn.arithmetic` as terms: functions from a place in the output to its value.
+
+The parameters of a formula are computed in NumPy when the term is made, exactly as the reference
+computes them, and become operands of the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from tvm_qat import fixed_point
+from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.ir import Expr, array_of, dtype_of, is_const, op_name, shape_of, source_of, tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.operands import Operands, Site
+from tvm_qat.qnn.arithmetic import F32, Array, clamp_bounds, multiplier, spread
+from tvm_qat.qnn.params import params_of
+from tvm_qat.qparams import QParams
+
+Term: TypeAlias = Callable[[Site], PrimExpr]
+TermBuilder: TypeAlias = Callable[[Expr, Sequence[Term], Operands], Term]
+"""(call, terms of its data operands, operands of the kernel) -> term of its result."""
+
+_tir = tvm.tirx
+
+
+def rank_of(expr: Expr) -> int:
+    shape = shape_of(expr)
+    assert shape is not None
+    return len(shape)
+
+
+def require_params(call: Expr, role: str) -> QParams:
+    params = params_of(call, role)
+    if params is None:
+        reason = f"{op_name(call)} needs {role} parameters known at compile time"
+        raise UnsupportedError(located(reason, node=source_of(call)))
+    return params
+
+
+def constant(values: Array, operands: Operands) -> Term:
+    parameter = operands.constant(np.asarray(values))
+    return lambda site: site.parameter(parameter)
+
+
+def run_time_scalar(value: Expr, operands: Operands) -> Term:
+    """A scale or zero point, constant or computed by the graph; of shape () or (1,)."""
+    dtype = "int32" if dtype_of(value) != "float32" else "float32"
+    if is_const(value):
+        return constant(array_of(value).astype(dtype).reshape(()), operands)
+    shape = shape_of(value)
+    if shape not in ((), (1,)):
+        reason = f"a parameter computed at run time must be a scalar, not of shape {shape}"
+        raise UnsupportedError(located(reason, node=source_of(value)))
+    operand = operands.tensor(value)
+    return lambda site: ex.cast(site.element(operand), dtype)
+
+
+def centred(x: Term, dtype: str, zero_point: Array, operands: Operands) -> Term:
+    """x - zero_point as int32."""
+    if not np.any(zero_point):
+        return lambda site: ex.cast(x(site), "int32")
+    subtract = ex.wrapping_subtract if dtype == "int32" else _plain_subtract
+    shift = constant(zero_point.astype(np.int32), operands)
+    return lambda site: subtract(ex.cast(x(site), "int32"), shift(site))
+
+
+def _plain_subtract(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    return x - y
+
+
+def scaled(x: Term, factor: Array, operands: Operands) -> Term:
+    """float32(x) * factor."""
+    by = constant(np.asarray(factor, F32), operands)
+    return lambda site: ex.cast(x(site), "float32") * by(site)
+
+
+def saturated(
+    real: Term, zero_point: Array, output: QParams, operands: Operands, rounding: str = "half_even"
+) -> Term:
+    """`qnn.arithmetic.saturate` of a float32 term; zero_point broadcasts against the output."""
+    low, high = (constant(bound, operands) for bound in clamp_bounds(zero_point, output))
+    shift = constant(zero_point.astype(np.int32), operands) if np.any(zero_point) else None
+    dtype = output.dtype
+    return lambda site: ex.saturate(
+        real(site), low(site), high(site), shift(site) if shift else None, dtype, rounding
+    )
+
+
+def requantized(
+    x: Term, dtype: str, ndim: int, source: QParams, target: QParams, operands: Operands,
+    rounding: str = "half_even",
+) -> Term:  # fmt: skip
+    """`qnn.arithmetic.requantize` of a term of integers."""
+    zero_point = spread(target.zero_point, target.axis, ndim)
+    axis = source.axis if source.axis is not None else target.axis
+    values = centred(x, dtype, spread(source.zero_point, source.axis, ndim), operands)
+    if rounding == "half_even":
+        real = scaled(values, spread(multiplier(source, target), axis, ndim), operands)
+        return saturated(real, zero_point, target, operands)
+    fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
+    build = _fixed_double if rounding == "tflite" else _fixed_single
+    step = build(values, spread(fixed, axis, ndim), spread(shift, axis, ndim), operands)
+    return _clamped(step, zero_point, target, operands)
+
+
+def _fixed_double(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    by = constant(fixed, operands)
+    left = constant(np.maximum(shift, 0).astype(np.int32), operands)
+    right = constant(np.maximum(-shift, 0).astype(np.int32), operands)
+    return lambda s: ex.fixed_point_double(values(s), by(s), left(s), right(s))
+
+
+def _fixed_single(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    total = 31 - shift.astype(np.int64)
+    by, right = constant(fixed, operands), constant(total, operands)
+    half = constant(np.asarray(np.int64(1) << (total - 1)), operands)
+    return lambda s: ex.fixed_point_single(values(s), by(s), right(s), half(s))
+
+
+def _clamped(whole: Term, zero_point: Array, target: QParams, operands: Operands) -> Term:
+    """clip(whole + zero_point, qmin, qmax), clamping before the addition so that it cannot overflow."""
+    qmin, qmax = target.range
+    wide = zero_point.astype(np.int64)
+    least, greatest = -(2**31), 2**31 - 1
+    low = constant(np.asarray(np.clip(qmin - wide, least, greatest), np.int32), operands)
+    high = constant(np.asarray(np.clip(qmax - wide, least, greatest), np.int32), operands)
+    shift = constant(zero_point.astype(np.int32), operands)
+
+    def term(site: Site) -> PrimExpr:
+        value = whole(site)
+        dtype = str(value.ty.dtype)
+        inside = _tir.min(_tir.max(value, ex.cast(low(site), dtype)), ex.cast(high(site), dtype))
+        return ex.cast(ex.cast(inside, "int32") + shift(site), target.dtype)
+
+    return term
+
+
+def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Operands) -> Term:
+    """`qnn.arithmetic.quantize` of a float term."""
+    scale = spread(output.scale.astype(F32), output.axis, ndim)
+    zero_point = spread(output.zero_point, output.axis, ndim)
+    if formula == "nudged_range":
+        return _nudged(x, scale, zero_point, output, operands)
+    if formula == "reciprocal_half_even":
+        return saturated(scaled(x, F32(1) / scale, operands), zero_point, output, operands)
+    if formula == "reciprocal_zero_point_inside":
+        steps, shift = scaled(x, F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
+        zero = np.zeros_like(zero_point)
+        return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands)
+    step = constant(scale, operands)
+    return saturated(lambda s: ex.cast(x(s), "float32") / step(s), zero_point, output, operands, formula)
+
+
+def _nudged(x: Term, scale: Array, zero_point: Array, output: QParams, operands: Operands) -> Term:
+    qmin, qmax = output.range
+    low = constant(((qmin - zero_point).astype(F32) * scale).astype(F32), operands)
+    high = constant(((qmax - zero_point).astype(F32) * scale).astype(F32), operands)
+    inverse = constant(F32(1) / scale, operands)
+
+    def term(site: Site) -> PrimExpr:
+        clamped = _tir.min(_tir.max(ex.cast(x(site), "float32"), low(site)), high(site))
+        steps = ex.fence((clamped - low(site)) * inverse(site))
+        whole = ex.cast(ex.floor(steps + ex.float32(0.5)), "int32") + ex.int32(qmin)
+        return ex.cast(_tir.min(_tir.max(whole, ex.int32(qmin)), ex.int32(qmax)), output.dtype)
+
+    return term
+
+
+def dequantized(x: Term, dtype: str, ndim: int, source: QParams, operands: Operands) -> Term:
+    zero_point = spread(source.zero_point, source.axis, ndim)
+    scale = spread(source.scale.astype(F32), source.axis, ndim)
+    return scaled(centred(x, dtype, zero_point, operands), scale, operands)
