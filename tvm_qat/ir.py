@@ -241,6 +241,11 @@ def rebuild(mod: IRModule, make_body: Callable[[Function, BlockBuilder], Expr]) 
     return drop_dead(IRModule(built | kept, attrs=mod.attrs))
 
 
+def abandon(builder: BlockBuilder) -> None:
+    """Close the block that a failed `builder.function(...)` left open; TVM remarks on it otherwise."""
+    builder._end_block()
+
+
 def is_graph(func: Any) -> bool:
     """Whether `func` is a Relax function on graph level."""
     if not isinstance(func, Function):
@@ -292,7 +297,7 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 
 __all__ = [
     "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
-    "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "add_notes", "array_of", "attrs_of",
+    "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "abandon", "add_notes", "array_of", "attrs_of",
     "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const", "is_graph", "make_attrs",
     "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "same_shape", "shape_of",
     "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",

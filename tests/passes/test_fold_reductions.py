@@ -24,7 +24,8 @@ def _reduced(op: Callable, params: QParams = X, out: QParams = OUT, shape: tuple
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("count_include_pad", [False, True])
 @pytest.mark.parametrize(
-    ("size", "strides", "padding"), [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((4, 2), (3, 1), (1, 0))]
+    ("size", "strides", "padding"),
+    [((2, 2), (2, 2), (0, 0)), ((3, 3), (2, 2), (1, 1)), ((4, 2), (3, 1), (1, 0))],
 )  # fmt: skip
 def test_average_pooling_keeps_its_numbers(
     size: tuple, strides: tuple, padding: tuple, count_include_pad: bool, ceil_mode: bool

@@ -36,7 +36,7 @@ from tvm_qat.ir import (
     with_source,
 )
 from tvm_qat.passes.fold.movement import MOVES
-from tvm_qat.passes.match import count_uses, definition
+from tvm_qat.passes.match import Uses, definition
 from tvm_qat.qnn import build
 from tvm_qat.qnn.params import concat_params, params_of
 from tvm_qat.qnn.table import OPS
@@ -53,10 +53,11 @@ class _Visitor:
     """The rules, with the number of uses of each variable of one function."""
 
     def __init__(self, func: Function, notes: list[dict[str, str]]) -> None:
-        self.once = {var.name for var, count in count_uses(func).items() if count == 1}
+        self.uses = Uses(func)
         self.notes = notes
 
-    def visit(self, builder: BlockBuilder, _var: Var, value: Expr) -> Expr | None:
+    def visit(self, builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
+        self.uses.see(var, value)
         name = op_name(value)
         if name == "qnn.quantize":
             return self._quantize(builder, value)
@@ -92,10 +93,10 @@ class _Visitor:
         """requantize(move(x)) -> move(requantize(x)), where x is a sum with no other use."""
         moved = call.args[0]
         made = definition(builder, moved)
-        if op_name(made) not in MOVES or target.per_channel or not self._used_once(moved):
+        if op_name(made) not in MOVES or target.per_channel or not self.uses.once(moved):
             return None
         data = made.args[0]
-        if not self._used_once(data) or not _is_sum(builder, data):
+        if not self.uses.once(data) or not _is_sum(builder, data):
             return None
         if source.axis is not None:
             axis = _axis_before(made, source.axis)
@@ -111,7 +112,7 @@ class _Visitor:
         if output is None:
             return None
         parts, inputs = list(call.args[0].fields), concat_params(call)
-        if not all(_is_identity(p, output) or self._used_once(q) for q, p in zip(parts, inputs, strict=True)):
+        if not all(_is_identity(p, output) or self.uses.once(q) for q, p in zip(parts, inputs, strict=True)):
             return None
         source = source_of(call)
         joined = [
@@ -121,9 +122,6 @@ class _Visitor:
             for q, p in zip(parts, inputs, strict=True)
         ]
         return relax.op.concat(Tuple(joined), axis=int(call.attrs["axis"]))
-
-    def _used_once(self, expr: Expr) -> bool:
-        return isinstance(expr, Var) and expr.name in self.once
 
     def _note(self, call: Expr, what: str) -> None:
         self.notes.append({"kind": "cancelled", "node": source_of(call) or "", "text": what})

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from tvm_qat.ir import (
     BlockBuilder,
+    Call,
     Expr,
     IRModule,
     Var,
@@ -63,13 +64,13 @@ def _visit(builder: BlockBuilder, _var: Var, value: Expr) -> Expr | None:
 
 
 def _quantize(call: Expr) -> Expr | None:
-    params = _params(call, attrs_of(call)["out_dtype"])
+    params = _params(call, str(attrs_of(call)["out_dtype"]))
     return None if params is None else build.quantize(call.args[0], params)
 
 
 def _dequantize(call: Expr) -> Expr | None:
     params = _params(call, dtype_of(call.args[0]))
-    return None if params is None else build.dequantize(call.args[0], params, attrs_of(call)["out_dtype"])
+    return None if params is None else build.dequantize(call.args[0], params, dtype_of(call))
 
 
 def _params(call: Expr, dtype: str) -> QParams | None:
@@ -118,7 +119,7 @@ def _chain(builder: BlockBuilder, last: Expr) -> Expr | None:
 
 def _walk_back(builder: BlockBuilder, expr: Expr, chain: _Chain) -> tuple[Expr, _Chain, bool] | None:
     """(input, chain, whether it began with a multiplication) once the beginning is reached."""
-    call = definition(builder, expr)
+    call = _constant_last(definition(builder, expr))
     name = op_name(call)
     if name in ("relax.multiply", "relax.divide") and chain.rounding and not chain.half:
         return _beginning(call, chain)
@@ -128,12 +129,18 @@ def _walk_back(builder: BlockBuilder, expr: Expr, chain: _Chain) -> tuple[Expr, 
     return _walk_back(builder, call.args[0], chain)
 
 
+def _constant_last(call: Expr) -> Expr:
+    """The same call with its constant as the second operand, where the order does not matter."""
+    swappable = op_name(call) in ("relax.add", "relax.multiply", "relax.maximum", "relax.minimum")
+    if not swappable or not is_const(call.args[0]):
+        return call
+    return Call(call.op, [call.args[1], call.args[0]], call.attrs, call.ty_args)
+
+
 def _beginning(call: Expr, chain: _Chain) -> tuple[Expr, _Chain, bool] | None:
     """x / scale, or x * (1 / scale), with the same scale as at the end."""
     operand, other = call.args
     if not is_const(other):
-        operand, other = other, operand
-    if not is_const(other) or (op_name(call) == "relax.divide" and other.same_as(call.args[0])):
         return None
     reciprocal = op_name(call) == "relax.multiply"
     factor = array_of(other).astype(np.float64)

@@ -8,6 +8,7 @@ Before:                                        After:
 with a = gamma / sqrt(var + epsilon) and b = beta - mean * a, in float64. A quantized weight keeps
 its integers, so the numbers that training saw are kept: only the scale per channel changes.
 Where a channel's a is negative its integers are mirrored; the weight then needs room for that.
+Where it is zero they all become the zero point.
 
 A batch norm that follows nothing foldable becomes y = x * a + b, which folding understands too.
 Kept on purpose: a batch norm whose parameters are computed at run time.
@@ -41,7 +42,7 @@ from tvm_qat.ir import (
     source_of,
     with_source,
 )
-from tvm_qat.passes.match import channel_vector, count_uses, definition
+from tvm_qat.passes.match import Uses, channel_vector, definition
 from tvm_qat.qnn import arithmetic, build
 from tvm_qat.qnn.arithmetic import spread
 from tvm_qat.qnn.params import params_of
@@ -54,13 +55,18 @@ def fold_batch_norm(mod: IRModule) -> IRModule:
     notes: list[dict[str, str]] = []
 
     def make_visit(func: Function) -> Any:
-        once = {var.name for var, count in count_uses(func).items() if count == 1}
-        return lambda builder, _var, value: _visit(builder, value, once, notes)
+        uses = Uses(func)
+
+        def visit(builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
+            uses.see(var, value)
+            return _visit(builder, value, uses, notes)
+
+        return visit
 
     return add_notes(rewrite(mod, make_visit), notes)
 
 
-def _visit(builder: BlockBuilder, value: Expr, once: set[str], notes: list[dict[str, str]]) -> Expr | None:
+def _visit(builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str, str]]) -> Expr | None:
     if not isinstance(value, TupleGetItem) or value.index != 0:
         return None
     call = definition(builder, value.tuple_value)
@@ -69,7 +75,7 @@ def _visit(builder: BlockBuilder, value: Expr, once: set[str], notes: list[dict[
     factor, offset = _affine(call)
     data, axis, rank = call.args[0], attrs_of(call)["axis"], len(shape_of(call.args[0]) or ())
     axis = axis % rank
-    scaled = _scaled_producer(builder, data, factor, axis, rank, once)
+    scaled = _scaled_producer(builder, data, factor, axis, rank, uses)
     dtype = dtype_of(data)
     if scaled is None:
         scaled = relax.op.multiply(data, const(spread(factor, axis, rank), dtype))
@@ -88,14 +94,14 @@ def _affine(call: Expr) -> tuple[Array, Array]:
 
 
 def _scaled_producer(
-    builder: BlockBuilder, data: Expr, factor: Array, axis: int, rank: int, once: set[str]
+    builder: BlockBuilder, data: Expr, factor: Array, axis: int, rank: int, uses: Uses
 ) -> Expr | None:
     """`data` times factor along axis, by scaling the weight (and bias) it was made of."""
-    if not isinstance(data, Var) or data.name not in once:
+    if not uses.once(data):
         return None
     made = definition(builder, data)
     if op_name(made) == "relax.add" and is_const(made.args[1]):
-        return _scaled_bias(builder, made, factor, axis, rank, once)
+        return _scaled_bias(builder, made, factor, axis, rank, uses)
     weight_axis = _weight_axis(made)
     if weight_axis is None or _channel_axis(made, rank) != axis:
         return None
@@ -107,10 +113,10 @@ def _scaled_producer(
 
 
 def _scaled_bias(
-    builder: BlockBuilder, made: Expr, factor: Array, axis: int, rank: int, once: set[str]
+    builder: BlockBuilder, made: Expr, factor: Array, axis: int, rank: int, uses: Uses
 ) -> Expr | None:
     bias = channel_vector(array_of(made.args[1]).astype(np.float64), axis, rank)
-    inner = None if bias is None else _scaled_producer(builder, made.args[0], factor, axis, rank, once)
+    inner = None if bias is None else _scaled_producer(builder, made.args[0], factor, axis, rank, uses)
     if inner is None or bias is None:
         return None
     scaled = const(spread(bias * factor, axis, rank), dtype_of(made))
@@ -142,12 +148,12 @@ def _scaled_weight(builder: BlockBuilder, weight: Expr, factor: Array, axis: int
     if op_name(made) != "qnn.dequantize":
         return None
     params, integers = params_of(made, "input"), _integers(builder, made.args[0])
-    if params is None or integers is None or params.axis not in (None, axis) or np.any(factor == 0):
+    if params is None or integers is None or params.axis not in (None, axis):
         return None
     mirrored = _mirrored(integers, params, factor, axis)
     if mirrored is None:
         return None
-    scale = np.broadcast_to(params.scale, factor.shape) * np.abs(factor)
+    scale = np.broadcast_to(params.scale, factor.shape) * np.where(factor == 0, 1, np.abs(factor))
     scaled = params.with_(scale=scale.astype(np.float32), axis=axis)
     return with_source(build.dequantize(const(mirrored), scaled, dtype_of(made)), source_of(made))
 
@@ -166,9 +172,12 @@ def _integers(builder: BlockBuilder, expr: Expr) -> npt.NDArray[Any] | None:
 
 
 def _mirrored(q: npt.NDArray[Any], params: QParams, factor: Array, axis: int) -> npt.NDArray[Any] | None:
-    """q reflected about its zero point where factor is negative; None if that leaves its dtype."""
+    """q reflected about its zero point where factor is negative, and set to it where factor is zero.
+
+    None if that leaves its dtype.
+    """
     zero_point = spread(params.zero_point, params.axis, q.ndim).astype(np.int64)
-    flip = spread(factor < 0, axis, q.ndim)
-    mirrored = np.where(flip, 2 * zero_point - q, q)
+    sign = spread(np.sign(factor).astype(np.int64), axis, q.ndim)
+    mirrored = zero_point + sign * (q - zero_point)
     info = np.iinfo(q.dtype)
     return mirrored.astype(q.dtype) if info.min <= mirrored.min() and mirrored.max() <= info.max else None

@@ -7,7 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_qat.ir import BlockBuilder, Expr, Function, Var, array_of, is_const, op_name, uses_of
+from tvm_qat.ir import (
+    BlockBuilder,
+    Expr,
+    Function,
+    Var,
+    array_of,
+    bindings_of,
+    is_const,
+    op_name,
+    operands,
+    uses_of,
+)
 
 
 def definition(builder: BlockBuilder, expr: Expr) -> Expr:
@@ -40,9 +51,32 @@ def channel_vector(values: npt.NDArray[Any], axis: int, rank: int) -> npt.NDArra
     return padded.reshape(-1) if padded.shape[axis] == padded.size else None
 
 
-def count_uses(func: Function) -> dict[Var, int]:
-    """How often each variable is read."""
-    return {var: len(users) for var, users in uses_of(func).items()}
+class Uses:
+    """Whether a variable of the function being built has a single reader.
+
+    Readers are counted in the function as it was; names cannot tell which variable became which,
+    since a builder renames. So a visitor shows every binding that it meets.
+    """
+
+    def __init__(self, func: Function) -> None:
+        self._readers = {var: len(users) for var, users in uses_of(func).items()}
+        self._values = {binding.var: binding.value for binding in bindings_of(func)}
+        self._origins: dict[Var, set[Var]] = {}
+
+    def see(self, var: Var, value: Expr) -> None:
+        """`value` is what the old binding of `var` reads now."""
+        self._pair(self._values[var], value)
+
+    def _pair(self, old: Expr, new: Expr) -> None:
+        if isinstance(old, Var) and isinstance(new, Var):
+            self._origins.setdefault(new, set()).add(old)
+        for old_part, new_part in zip(operands(old), operands(new), strict=False):
+            self._pair(old_part, new_part)
+
+    def once(self, expr: Expr) -> bool:
+        """Variables that no old binding read were made by the visitor, for one reader."""
+        origins = self._origins.get(expr, set()) if isinstance(expr, Var) else None
+        return origins is not None and sum(self._readers[var] for var in origins) <= 1
 
 
 def float32(values: Any) -> npt.NDArray[np.float32]:
