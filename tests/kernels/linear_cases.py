@@ -25,7 +25,8 @@ def conv_case(
     name: str, rng: np.random.Generator, *, size: tuple[int, ...] = (6, 7), inner: int = 3, outer: int = 5,
     kernel: tuple[int, ...] = (3, 3), stride: int = 1, dilation: int = 1,
     padding: tuple[int, ...] | None = None, groups: int = 1, batch: int = 1, data: str = "uint8",
-    weight: str = "int8", zero: Any = 3, kernel_zero: Any = 0, layouts: tuple[str, str] | None = None, symbolic: bool = False,
+    weight: str = "int8", zero: Any = 3, kernel_zero: Any = 0,
+    layouts: tuple[str, str] | None = None, symbolic: bool = False,
     transposed: bool = False, output_padding: int = 0, run_time: bool = False,
 ) -> Case:  # fmt: skip
     """One convolution; inner and outer are channels of one group."""
