@@ -15,7 +15,7 @@ from tvm_qat.kernels.blocking import vector_bits
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, view
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import PARALLEL_WORK, loops, plain, plain_shape, product, static_work
+from tvm_qat.kernels.loops import loops, plain, plain_shape, product, worth_threads
 from tvm_qat.kernels.operands import Operand, Operands, Site, is_one
 from tvm_qat.kernels.terms import Term, requantized, require_params
 from tvm_qat.qnn.params import concat_params
@@ -88,7 +88,7 @@ def sweep(shape: Sequence[Any], store: Store, lanes: int) -> None:
     *outer, inner = plain_shape(shape) if len(shape) else (1,)
     prefix = len(shape) - 1
     if not all(is_one(size) for size in outer):
-        with loops(outer, static_work(plain_shape(shape)) > PARALLEL_WORK) as place:
+        with loops(outer, worth_threads(plain_shape(shape))) as place:
             segment(lambda i: store((*place, i)), 0, inner, lanes)
         return
     sweep_line(lambda i: store((*[0] * prefix, i) if prefix >= 0 else ()), inner, lanes)
@@ -97,7 +97,7 @@ def sweep(shape: Sequence[Any], store: Store, lanes: int) -> None:
 def sweep_line(store: Callable[[PrimExpr], None], length: Any, lanes: int) -> None:
     """One long axis."""
     length = plain(length)
-    if isinstance(length, int) and length <= PARALLEL_WORK:
+    if isinstance(length, int) and not worth_threads((length,)):
         segment(store, 0, length, lanes)
         return
     chunks = length // CHUNK
@@ -140,7 +140,7 @@ def build_concatenate(fused: Fused, target: Any) -> Kernel:
     def body(buffers: dict[str, Any], out: Any) -> None:
         outer = out.shape[:axis]
         rows = view(out, (product(outer), product(out.shape[axis:])))
-        with loops((product(outer),), parallel=static_work(plain_shape(out)) > PARALLEL_WORK) as (row,):
+        with loops((product(outer),), parallel=worth_threads(plain_shape(out))) as (row,):
             start: Any = 0
             for operand, term in zip(parts, terms, strict=True):
                 buffer = buffers[operand.name]

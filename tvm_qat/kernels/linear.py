@@ -23,7 +23,7 @@ from tvm_qat.kernels.blocking import Blocking
 from tvm_qat.kernels.builder import registers, tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.linear_spec import LinearSpec
-from tvm_qat.kernels.loops import PARALLEL_WORK, loops, static_work, tiles
+from tvm_qat.kernels.loops import STEP_MACS, loops, tiles, worth_threads
 
 Coordinates = Sequence[PrimExpr]
 
@@ -68,8 +68,8 @@ class LinearBody:
         _, height, width = spec.axes
         outer = (spec.batch, spec.groups * self.blocks, spec.axes[0].out, height.out)
         groups = tiles(width.out, self.blocking.pixels)
-        work = static_work((*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner))
-        parallel = work > PARALLEL_WORK
+        sizes = (*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner)
+        parallel = worth_threads(sizes, STEP_MACS)
         if isinstance(height.out, int) and isinstance(outer[2], int) and height.out * outer[2] == 1:
             for size, count, start in groups:
                 with loops((*outer, count), parallel) as (n, block, d, h, tile):
@@ -159,8 +159,9 @@ class DepthwiseBody:
         lanes = min(self.blocking.channels, spec.groups)
         blocks, tail = divmod(spec.groups, lanes)
         depth, height, width = spec.axes
-        work = static_work((spec.batch, spec.groups, depth.out, height.out, width.out, *spec.kernel))
-        with loops((spec.batch, depth.out, height.out), work > PARALLEL_WORK) as (n, d, h):
+        sizes = (spec.batch, spec.groups, depth.out, height.out, width.out, *spec.kernel)
+        parallel = worth_threads(sizes, STEP_MACS)
+        with loops((spec.batch, depth.out, height.out), parallel) as (n, d, h):
             for size, count, start in tiles(width.out, self.blocking.pixels):
                 with loops((count,)) as (tile,):
                     origin = (n, d, h, start + tile * size)

@@ -10,8 +10,16 @@ from tvm_qat.ir import tvm
 from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.expressions import PrimExpr
 
-PARALLEL_WORK = 20_000
-"""Operations below which a kernel stays on one thread: starting the others costs more."""
+PARALLEL_WORK = 50_000
+"""Steps of work (an element, or STEP_MACS multiply-accumulates) below which one thread does it all:
+waking the others costs more."""
+
+STEP_MACS = 8
+
+
+def worth_threads(sizes: Sequence[Any], per_step: int = 1) -> bool:
+    """Whether a loop nest of these sizes shall run in parallel; symbolic sizes count as one."""
+    return static_work(sizes) // per_step > PARALLEL_WORK
 
 
 @contextmanager
@@ -61,7 +69,7 @@ def decode(i: PrimExpr, extents: Sequence[Any]) -> tuple[PrimExpr, ...]:
 def static_work(sizes: Sequence[Any]) -> int:
     """Product of the sizes that are known; symbolic ones count as one."""
     total = 1
-    for size in sizes:
+    for size in map(plain, sizes):
         total *= size if isinstance(size, int) else 1
     return total
 

@@ -10,7 +10,7 @@ from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import tb, workspace
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.linear_spec import Axis, LinearSpec
-from tvm_qat.kernels.loops import loops
+from tvm_qat.kernels.loops import loops, worth_threads
 
 _tir = tvm.tirx
 
@@ -25,7 +25,7 @@ def padded_activations(
     depth, height, width = spec.axes
     channels = spec.groups * spec.inner
     padded = workspace((spec.batch, depth.padded, height.padded, width.padded * channels), dtype)
-    with loops((spec.batch, depth.padded, height.padded), parallel=True) as (n, d, h):
+    with loops((spec.batch, depth.padded, height.padded), worth_threads(padded.shape)) as (n, d, h):
         with tb.serial(0, width.padded * channels) as i:
             tb.buffer_store(padded, ex.cast(zero_point, dtype), [n, d, h, i])
         source_d, source_h = _source(depth, d), _source(height, h)
@@ -77,7 +77,7 @@ def packed_weights(
     tail = spec.outer - (blocks - 1) * channels
     packed = workspace((batch * spec.groups * blocks, depth, height, width * spec.inner, channels), dtype)
     extents = (batch, spec.groups, blocks, depth, height, width, spec.inner)
-    with loops(extents, parallel=True) as (n, group, block, d, h, w, i):
+    with loops(extents, worth_threads(packed.shape)) as (n, group, block, d, h, w, i):
         row = ((n * spec.groups + group) * blocks + block, d, h, w * spec.inner + i)
 
         def fill(count: int) -> None:

@@ -19,7 +19,7 @@ from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import PARALLEL_WORK, loops, plain_shape, static_work
+from tvm_qat.kernels.loops import loops, plain_shape, worth_threads
 from tvm_qat.kernels.operands import Operands, Site
 from tvm_qat.kernels.terms import constant, require_params, saturated
 from tvm_qat.qnn.arithmetic import F32, Array, multiplier
@@ -154,7 +154,7 @@ def _reduce(
 ) -> None:  # fmt: skip
     """All sums; lanes along the last axis of the output."""
     *outer, last = plain_shape(shape) or [1]
-    parallel = static_work((*outer, last, *addends.taps)) > PARALLEL_WORK
+    parallel = worth_threads((*outer, last, *addends.taps))
 
     def block(prefix: Sequence[PrimExpr], start: PrimExpr, count: int) -> None:
         acc = registers(count, dtype)
@@ -208,7 +208,7 @@ def build_softmax(fused: Fused, target: Any) -> Kernel:
             tb.buffer_store(out, value, list(index))
 
         others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
-        with loops(others, static_work((*others, length)) > PARALLEL_WORK) as at:
+        with loops(others, worth_threads((*others, length))) as at:
             _softmax_row(
                 lambda i: (*at[:axis], i, *at[axis:]),
                 length,

@@ -7,10 +7,11 @@ every target): only the spatial loop that moves inside of them changes place.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from tvm_qat.ir import IRModule, tvm
-from tvm_qat.kernels.loops import PARALLEL_WORK
+from tvm_qat.kernels.loops import plain, worth_threads
 
 _SPATIAL, _REDUCTION = 0, 2
 _WIDTHS = (16, 8, 4)
@@ -29,15 +30,20 @@ class ScheduleOnCPU:
 
 
 def schedule(func: Any) -> Any:
-    """The same function with its loops rearranged; functions without blocks are kept."""
-    if not isinstance(func.body, tvm.s_tir.SBlockRealize):
+    """The same function with its loops rearranged.
+
+    Functions without blocks are kept (sort, scatter), and so are blocks that the scheduler refuses
+    to touch, such as two writers of one buffer.
+    """
+    if not isinstance(func.body, tvm.s_tir.SBlockRealize) or func.body.block.name_hint != "root":
         return func
-    plan = tvm.s_tir.Schedule(func)
+    plan = tvm.s_tir.Schedule(func, error_render_level="none")
     root = plan.get_sblock("root")
     _inline(plan, root)
     for block in plan.get_child_blocks(root):
         if _is_regular(plan, block):
-            _arrange(plan, block)
+            with suppress(tvm.s_tir.ScheduleError):
+                _arrange(plan, block)
     return plan.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
@@ -49,7 +55,8 @@ def _inline(plan: Any, root: Any) -> None:
             continue
         spatial = _reductions(plan, block) == 0 == _reductions(plan, consumers[0])
         if spatial and _domain(plan, consumers[0]) == _domain(plan, block) and _single_store(plan, block):
-            plan.compute_inline(block)
+            with suppress(tvm.s_tir.ScheduleError):
+                plan.compute_inline(block)
 
 
 def _single_store(plan: Any, block: Any) -> bool:
@@ -79,7 +86,7 @@ def _arrange(plan: Any, block: Any) -> None:
     reduced = [loop for loop, kind in zip(loops, axes, strict=True) if kind == _REDUCTION]
     if not spatial:
         return
-    parallel = _work(plan, loops) > PARALLEL_WORK
+    parallel = worth_threads([plain(plan.get(loop).extent) for loop in loops])
     *outer, inner = spatial
     inner_outer, lanes = _split_lanes(plan, inner)
     outer = [*outer, *inner_outer]
@@ -111,12 +118,3 @@ def _split_lanes(plan: Any, loop: Any) -> tuple[list[Any], list[Any]]:
             outer, inner = plan.split(loop, [None, width])
             return [outer], [inner]
     return [loop], []
-
-
-def _work(plan: Any, loops: list[Any]) -> int:
-    """Iterations, symbolic loops counted once."""
-    total = 1
-    for loop in loops:
-        extent = plan.get(loop).extent
-        total *= int(extent) if isinstance(extent, tvm.tirx.IntImm) else 1
-    return total
