@@ -18,7 +18,7 @@ def model(
     constants: Mapping[str, Any] | None = None, *, opset: int = 21, functions: Sequence[Any] = (),
     domains: Mapping[str, int] | None = None,
 ) -> ModelProto:  # fmt: skip
-    """inputs: name -> shape (float32), or (shape, TensorProto type). constants: name -> array or TensorProto."""
+    """inputs: name -> shape (float32), or (shape, type). constants: name -> array or TensorProto."""
     graph = helper.make_graph(
         list(nodes),
         "test",

@@ -86,23 +86,36 @@ CASES = {
     "infinite scale": (lambda: q(f32(float("inf"))), "'quant' (QuantizeLinear): scale inf is not finite"),
     "one bad scale of many": (lambda: q(f32(0.1, 0.0, 0.2), np.zeros(3, np.int8)), "scale 0 is not positive"),
     "empty scale": (lambda: q(np.zeros(0, np.float32), np.zeros(0, np.int8)), "'quant'"),
-    "axis out of range": (lambda: q(f32(1, 2, 3), np.zeros(3, np.int8), axis=2), "axis 2 is out of range for rank 2"),
-    "axis of other length": (lambda: q(f32(1, 2), np.zeros(2, np.int8), axis=1), "2 channel parameters for 3 channels"),
+    "axis out of range": (
+        lambda: q(f32(1, 2, 3), np.zeros(3, np.int8), axis=2),
+        "axis 2 is out of range for rank 2",
+    ),
+    "axis of other length": (
+        lambda: q(f32(1, 2), np.zeros(2, np.int8), axis=1),
+        "2 channel parameters for 3 channels",
+    ),
     "lengths differ": (lambda: q(f32(1, 2, 3), np.zeros(2, np.int8)), "'quant' (QuantizeLinear)"),
     "zero point longer": (lambda: q(f32(1.0), np.zeros(3, np.int8)), "'quant' (QuantizeLinear)"),
-    "scale of rank two": (lambda: q(np.ones((2, 3), np.float32), np.zeros((2, 3), np.int8)), "no block_size is given"),
+    "scale of rank two": (
+        lambda: q(np.ones((2, 3), np.float32), np.zeros((2, 3), np.int8)),
+        "no block_size is given",
+    ),
     "zero point of another type": (
         lambda: chain(
-            node("DequantizeLinear", "x s z", "y", "dq"), inputs={"x": ((2,), TensorProto.UINT8)},
-            constants={"s": f32(0.1), "z": np.int8(0)}, opset=13,
+            node("DequantizeLinear", "x s z", "y", "dq"),
+            inputs={"x": ((2,), TensorProto.UINT8)},
+            constants={"s": f32(0.1), "z": np.int8(0)},
+            opset=13,
         ),
         "'dq' (DequantizeLinear)",
     ),
     "output_dtype against zero point": (
-        lambda: q(opset=21, output_dtype=TensorProto.UINT8), "'quant' (QuantizeLinear)",
+        lambda: q(opset=21, output_dtype=TensorProto.UINT8),
+        "'quant' (QuantizeLinear)",
     ),
     "per channel in opset 10": (
-        lambda: q(f32(1, 2, 3), np.zeros(3, np.int8), opset=10), "per-channel parameters need opset 13",
+        lambda: q(f32(1, 2, 3), np.zeros(3, np.int8), opset=10),
+        "per-channel parameters need opset 13",
     ),
     "blocks that do not fit": (
         lambda: q(np.ones((2, 2), np.float32), np.zeros((2, 2), np.int8), opset=21, axis=1, block_size=2),
@@ -111,13 +124,16 @@ CASES = {
     "float8": (
         lambda: chain(
             node("QuantizeLinear", "x s", "y", "q8", output_dtype=TensorProto.FLOAT8E4M3FN),
-            constants={"s": f32(1.0)}, opset=21,
+            constants={"s": f32(1.0)},
+            opset=21,
         ),
         "'q8' (QuantizeLinear): quantized values of type FLOAT8E4M3FN are not supported",
     ),
     "arithmetic on float8": (
         lambda: chain(
-            node("Cast", "x", "y", "c", to=TensorProto.FLOAT), inputs={"x": ((2,), TensorProto.FLOAT8E5M2)}, opset=21
+            node("Cast", "x", "y", "c", to=TensorProto.FLOAT),
+            inputs={"x": ((2,), TensorProto.FLOAT8E5M2)},
+            opset=21,
         ),
         "'c' (Cast): Cast of FLOAT8E5M2 is not supported",
     ),
@@ -129,14 +145,30 @@ CASES = {
         lambda: chain(node("Add", "x b", "a", "n1"), node("Neg", "a", "b", "n2"), node("Neg", "b", "y")),
         "'n1' (Add): the graph has a cycle",
     ),
-    "node that reads itself": (lambda: chain(node("Add", "x y", "y", "self")), "'self' (Add): the graph has a cycle"),
-    "dangling input": (lambda: chain(node("Add", "x nowhere", "y", "n")), "'n' (Add): input 'nowhere' is produced by no"),
-    "dangling output": (lambda: chain(node("Neg", "x", "a"), outputs=["b"]), "output 'b' is produced by no node"),
-    "value defined twice": (
-        lambda: chain(node("Neg", "x", "y", "n1"), node("Abs", "x", "y", "n2")), "'n2' (Abs): value 'y' is defined twice",
+    "node that reads itself": (
+        lambda: chain(node("Add", "x y", "y", "self")),
+        "'self' (Add): the graph has a cycle",
     ),
-    "output listed twice": (lambda: chain(node("Neg", "x", "y"), outputs=["y", "y"]), "output 'y' is defined twice"),
-    "initializer defined twice": (lambda: edited(conv(), _two_initializers), "initializer 'w' is defined twice"),
+    "dangling input": (
+        lambda: chain(node("Add", "x nowhere", "y", "n")),
+        "'n' (Add): input 'nowhere' is produced by no",
+    ),
+    "dangling output": (
+        lambda: chain(node("Neg", "x", "a"), outputs=["b"]),
+        "output 'b' is produced by no node",
+    ),
+    "value defined twice": (
+        lambda: chain(node("Neg", "x", "y", "n1"), node("Abs", "x", "y", "n2")),
+        "'n2' (Abs): value 'y' is defined twice",
+    ),
+    "output listed twice": (
+        lambda: chain(node("Neg", "x", "y"), outputs=["y", "y"]),
+        "output 'y' is defined twice",
+    ),
+    "initializer defined twice": (
+        lambda: edited(conv(), _two_initializers),
+        "initializer 'w' is defined twice",
+    ),
     "too few inputs": (lambda: chain(node("Add", "x", "y", "lonely")), "'lonely' (Add)"),
     "too many inputs": (lambda: chain(node("Relu", "x x", "y", "crowd")), "'crowd' (Relu)"),
     "wrong attribute type": (lambda: edited(conv(), _wrong_attribute), "'conv1' (Conv)"),
@@ -153,42 +185,57 @@ CASES = {
     "weight of another rank": (lambda: conv((4, 3, 3)), "'conv1' (Conv)"),
     "kernel larger than data": (lambda: conv(x=(1, 3, 2, 2)), "'conv1' (Conv)"),
     "matmul that does not fit": (
-        lambda: chain(node("MatMul", "x w", "y", "mm"), constants={"w": np.zeros((5, 2), np.float32)}), "'mm' (MatMul)",
+        lambda: chain(node("MatMul", "x w", "y", "mm"), constants={"w": np.zeros((5, 2), np.float32)}),
+        "'mm' (MatMul)",
     ),
     "broadcast that does not fit": (
-        lambda: chain(node("Add", "x w", "y", "add"), constants={"w": np.zeros((2, 4), np.float32)}), "'add' (Add)",
+        lambda: chain(node("Add", "x w", "y", "add"), constants={"w": np.zeros((2, 4), np.float32)}),
+        "'add' (Add)",
     ),
     "reshape that does not fit": (
-        lambda: chain(node("Reshape", "x t", "y", "re"), constants={"t": np.array([4, 4])}), "'re' (Reshape)",
+        lambda: chain(node("Reshape", "x t", "y", "re"), constants={"t": np.array([4, 4])}),
+        "'re' (Reshape)",
     ),
-    "transpose that does not fit": (lambda: chain(node("Transpose", "x", "y", "tr", perm=[0, 0])), "'tr' (Transpose)"),
+    "transpose that does not fit": (
+        lambda: chain(node("Transpose", "x", "y", "tr", perm=[0, 0])),
+        "'tr' (Transpose)",
+    ),
     "gather out of range": (
-        lambda: chain(node("Gather", "c i", "g", "ga"), node("Add", "x g", "y"),
-                      constants={"c": f32(1, 2, 3), "i": np.int64(9)}),
+        lambda: chain(
+            node("Gather", "c i", "g", "ga"),
+            node("Add", "x g", "y"),
+            constants={"c": f32(1, 2, 3), "i": np.int64(9)},
+        ),
         "'ga' (Gather)",
     ),
     "constant without end": (
-        lambda: chain(node("ConstantOfShape", "n", "y", "big"),
-                      constants={"n": np.array([1 << 40])}),
+        lambda: chain(node("ConstantOfShape", "n", "y", "big"), constants={"n": np.array([1 << 40])}),
         "'big' (ConstantOfShape): it makes a constant",
     ),
     "expansion without end": (
-        lambda: chain(node("Expand", "c n", "y", "big"),
-                      constants={"c": f32(1.0), "n": np.array([1 << 30, 1 << 20])}),
+        lambda: chain(
+            node("Expand", "c n", "y", "big"), constants={"c": f32(1.0), "n": np.array([1 << 30, 1 << 20])}
+        ),
         "'big' (Expand): it makes a constant",
     ),
     "range without end": (
-        lambda: chain(node("Range", "a b c", "y", "big"),
-                      constants={"a": f32(0.0), "b": f32(1e30), "c": f32(1.0)}),
+        lambda: chain(
+            node("Range", "a b c", "y", "big"), constants={"a": f32(0.0), "b": f32(1e30), "c": f32(1.0)}
+        ),
         "'big' (Range): it makes a constant",
     ),
     "tile without end": (
-        lambda: chain(node("Tile", "x n", "y", "big"), constants={"n": np.array([1 << 40, 1 << 10])}), "'big' (Tile)",
+        lambda: chain(node("Tile", "x n", "y", "big"), constants={"n": np.array([1 << 40, 1 << 10])}),
+        "'big' (Tile)",
     ),
     "input without end": (
-        lambda: chain(node("Neg", "x", "y"), inputs={"x": (1 << 40, 1 << 40)}), "'x' (input): a shape of",
+        lambda: chain(node("Neg", "x", "y"), inputs={"x": (1 << 40, 1 << 40)}),
+        "'x' (input): a shape of",
     ),
-    "weight with a byte missing": (lambda: edited(conv(), _short_weight), "tensor 'w' (4x3x3x3) needs 432 bytes but has 431"),
+    "weight with a byte missing": (
+        lambda: edited(conv(), _short_weight),
+        "tensor 'w' (4x3x3x3) needs 432 bytes but has 431",
+    ),
     "weight of negative size": (lambda: edited(conv(), _negative_dimension), "'w'"),
     "weight of huge size": (lambda: edited(conv(), _huge_weight), "'w'"),
     "weight of unknown type": (lambda: edited(conv(), _unknown_type), "99"),
@@ -196,50 +243,69 @@ CASES = {
     "opset of the future": (lambda: edited(conv(), _opset(999)), "opset 999 is outside"),
     "opset of the past": (lambda: edited(conv(), _opset(7)), "opset 7 is outside"),
     "types that do not fit": (
-        lambda: chain(node("Add", "x i", "y", "add"), inputs={"x": (2,), "i": ((2,), TensorProto.INT64)}), "'add' (Add)",
+        lambda: chain(node("Add", "x i", "y", "add"), inputs={"x": (2,), "i": ((2,), TensorProto.INT64)}),
+        "'add' (Add)",
     ),
     "int8 into Gemm": (
-        lambda: chain(node("Gemm", "x w", "y", "gemm"), constants={"w": np.zeros((3, 2), np.int8)}), "'gemm' (Gemm)",
+        lambda: chain(node("Gemm", "x w", "y", "gemm"), constants={"w": np.zeros((3, 2), np.int8)}),
+        "'gemm' (Gemm)",
     ),
     "microsoft op without its inputs": (
         lambda: chain(ms("QLinearAdd", "x", "y", "qadd"), inputs={"x": ((2,), TensorProto.UINT8)}),
         "'qadd' (QLinearAdd): input 1 is missing",
     ),
     "concat with half a triple": (
-        lambda: chain(ms("QLinearConcat", "s z x s", "y", "cat", axis=0), inputs={"x": ((2,), TensorProto.UINT8)},
-                      constants={"s": f32(1.0), "z": np.uint8(0)}),
+        lambda: chain(
+            ms("QLinearConcat", "s z x s", "y", "cat", axis=0),
+            inputs={"x": ((2,), TensorProto.UINT8)},
+            constants={"s": f32(1.0), "z": np.uint8(0)},
+        ),
         "'cat' (QLinearConcat): 4 inputs are not",
     ),
     "microsoft op with a zero scale": (
-        lambda: chain(ms("QLinearSigmoid", "x s z t z", "y", "sig"), inputs={"x": ((2,), TensorProto.UINT8)},
-                      constants={"s": f32(1.0), "t": f32(0.0), "z": np.uint8(0)}),
+        lambda: chain(
+            ms("QLinearSigmoid", "x s z t z", "y", "sig"),
+            inputs={"x": ((2,), TensorProto.UINT8)},
+            constants={"s": f32(1.0), "t": f32(0.0), "z": np.uint8(0)},
+        ),
         "'sig' (QLinearSigmoid): scale 0 is not positive",
     ),
     "indices of a pooling": (
-        lambda: chain(node("MaxPool", "x", "y i", "pool", kernel_shape=[2, 2]), inputs={"x": (1, 1, 4, 4)},
-                      outputs=["y", "i"]),
+        lambda: chain(
+            node("MaxPool", "x", "y i", "pool", kernel_shape=[2, 2]),
+            inputs={"x": (1, 1, 4, 4)},
+            outputs=["y", "i"],
+        ),
         "'pool' (MaxPool): the output Indices is not supported",
     ),
     "sequence as input": (
-        lambda: edited(conv(), lambda made: made.graph.input[0].type.sequence_type.elem_type.tensor_type.Clear()), "'x'",
+        lambda: edited(
+            conv(), lambda made: made.graph.input[0].type.sequence_type.elem_type.tensor_type.Clear()
+        ),
+        "'x'",
     ),
     "nothing but a header": (lambda: ModelProto(ir_version=8), "is not an ONNX model"),
     "sub-byte zero point out of its range": (
-        lambda: chain(node("DequantizeLinear", "w s z", "d", "dq"), node("Add", "x d", "y"), opset=21,
-                      constants={"w": narrow([1, 2, 3], "INT4"), "s": f32(1.0), "z": np.int8(100)}),
+        lambda: chain(
+            node("DequantizeLinear", "w s z", "d", "dq"),
+            node("Add", "x d", "y"),
+            opset=21,
+            constants={"w": narrow([1, 2, 3], "INT4"), "s": f32(1.0), "z": np.int8(100)},
+        ),
         "'dq' (DequantizeLinear)",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_one_line_with_place_and_reason(name, tmp_path):
+def test_one_line_with_place_and_reason(name, tmp_path, capfd):
     build, fragment = CASES[name]
     path = tmp_path / "bad.onnx"
     path.write_bytes(build().SerializeToString())
     with pytest.raises(InputError) as error:
         import_model(path)
     message = str(error.value)
+    assert capfd.readouterr() == ("", "")
     assert message.startswith("bad.onnx: ")
     assert fragment in message
     assert "\n" not in message and len(message) < 500 and "Traceback" not in message
@@ -276,6 +342,29 @@ def test_every_truncation_is_refused_unless_only_an_unused_domain_is_cut_off(tmp
             continue
         with pytest.raises(InputError):
             import_model(path)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    content = q().SerializeToString().replace(b"quant", b"\xff\xfequa")
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="names that are not UTF-8"):
+        import_model(path)
+
+
+def test_mutated_bytes_end_in_a_module_or_in_one_line():
+    generator = np.random.default_rng(4)
+    contents = [q().SerializeToString(), conv(pads=[1, 1, 1, 1]).SerializeToString()]
+    for turn in range(600):
+        data = bytearray(contents[turn % 2])
+        for position in generator.integers(0, len(data), generator.integers(1, 4)):
+            data[position] = generator.integers(256)
+        message = ""
+        try:
+            import_model(bytes(data), format="onnx")
+        except InputError as error:
+            message = str(error)
+        assert "\n" not in message
 
 
 def test_paths_that_cannot_be_read(tmp_path):

@@ -17,7 +17,10 @@ from tvm_qat.importers import import_model
 VALUES = f32(1, 2, 3, 4)
 
 
-def external(folder, location, data=VALUES.tobytes(), offset=None, length=None, write=True):
+CONTENT = VALUES.tobytes()
+
+
+def external(folder, location, data=CONTENT, offset=None, length=None, write=True):
     """A model whose constant `w` lies in the file `location`."""
     made = model([node("Add", "x w", "y")], {"x": (4,)}, ["y"], {"w": VALUES})
     tensor = made.graph.initializer[0]

@@ -237,7 +237,8 @@ def test_unary_operators_of_tvm(op):
 )
 def test_other_operators_of_tvm(nodes):
     constants = {
-        "w": normal(4, 5), "b": normal(5), "g": normal(4), "h": normal(4), "c": normal(8), "e": np.abs(normal(8)),
+        "w": normal(4, 5), "b": normal(5), "g": normal(4), "h": normal(4), "c": normal(8),
+        "e": np.abs(normal(8)),
         "k": f32(1, 1, 2, 2), "p0": np.array([0]), "p1": np.array([2]),
     }  # fmt: skip
     used = {name for each in nodes for name in each.input}
@@ -285,7 +286,8 @@ OLD = [
 )
 def test_operators_in_older_opsets(opset, nodes):
     constants = {
-        "b": np.array([0, 1]), "e": np.array([2, 3]), "k": np.array([2]), "c": np.abs(normal(3)), "w": normal(4, 5),
+        "b": np.array([0, 1]), "e": np.array([2, 3]), "k": np.array([2]), "c": np.abs(normal(3)),
+        "w": normal(4, 5),
         "b5": normal(5), "s": f32(1, 1, 2, 3), "r": np.zeros(0, np.float32), "z": np.array([6, 4]),
         "s3": f32(1, 1, 2), "two": np.int64(2), "neg": np.array([-1, 0, -4]),
     }  # fmt: skip

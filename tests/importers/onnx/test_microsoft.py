@@ -81,7 +81,8 @@ def test_global_average_pool(last):
 @pytest.mark.parametrize("axis", [1, -1])
 def test_concat_of_parts_on_different_grids(axis):
     constants = {
-        "sy": f32(0.1), "zy": np.uint8(30), "sa": f32(0.05), "za": np.uint8(20), "sb": f32(0.1), "zb": np.uint8(30),
+        "sy": f32(0.1), "zy": np.uint8(30), "sa": f32(0.05), "za": np.uint8(20), "sb": f32(0.1),
+        "zb": np.uint8(30),
     }  # fmt: skip
     inputs = {"a": ((2, 3, 4), TensorProto.UINT8), "b": ((2, 3, 4), TensorProto.UINT8)}
     made = model(
@@ -142,7 +143,8 @@ def test_dynamic_quantize_matmul(per_column):
 
 def test_where_and_reduce_mean():
     constants = {
-        "sx": f32(0.05), "zx": np.uint8(20), "sy": f32(0.1), "zy": np.uint8(3), "sz": f32(0.1), "zz": np.uint8(9),
+        "sx": f32(0.05), "zx": np.uint8(20), "sy": f32(0.1), "zy": np.uint8(3), "sz": f32(0.1),
+        "zz": np.uint8(9),
     }  # fmt: skip
     inputs = {
         "c": ((2, 3), TensorProto.BOOL),

@@ -29,6 +29,7 @@ from tvm_qat.ir import (
     TupleGetItem,
     TupleType,
     Var,
+    abandon,
     array_of,
     bindings_of,
     const,
@@ -57,12 +58,16 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModu
     types = element_types(model)
     scope = Scope(model, BlockBuilder(), dict(params), types, _used(model))
     _add_initializers(scope)
-    with scope.builder.function("main", list(params.values())):
-        with scope.builder.dataflow():
-            for node in model.proto.graph.node:
-                _translate_node(scope, node)
-            result = scope.builder.emit_output(_result(scope))
-        scope.builder.emit_func_output(result)
+    try:
+        with scope.builder.function("main", list(params.values())):
+            with scope.builder.dataflow():
+                for node in model.proto.graph.node:
+                    _translate_node(scope, node)
+                result = scope.builder.emit_output(_result(scope))
+            scope.builder.emit_func_output(result)
+    except InputError:
+        abandon(scope.builder)
+        raise
     return _finished(scope)
 
 

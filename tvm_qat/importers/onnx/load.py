@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 import onnx.inliner
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from tvm_qat.errors import InputError, located
 
@@ -49,6 +49,9 @@ def load(source: Any) -> Model:
 
 def _model(proto: onnx.ModelProto, file: str, folder: Path | None) -> Model:
     """The default domain has two names; from here on it has one."""
+    if not _is_text(proto):
+        reason = "holds names that are not UTF-8"
+        raise InputError(located(reason, file=file, remedy="copy or export it again"))
     inlined = _inlined(proto, file)
     for named in (*inlined.opset_import, *inlined.graph.node):
         if named.domain == "ai.onnx":
@@ -77,3 +80,23 @@ def _inlined(model: onnx.ModelProto, file: str) -> onnx.ModelProto:
     except (RuntimeError, ValueError) as error:
         reason = f"its functions cannot be inlined: {error}"
         raise InputError(located(reason, file=file, remedy="export without model-local functions")) from None
+
+
+def _is_text(message: Message) -> bool:
+    """Whether every string below `message` is UTF-8; protobuf itself hands on what is not."""
+    try:
+        fields = message.ListFields()
+    except UnicodeDecodeError:
+        return False
+    for field, value in fields:
+        if field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        parts = [value] if isinstance(value, Message | str | bytes) else value
+        is_text = _is_text if field.type == field.TYPE_MESSAGE else _is_string
+        if not all(is_text(part) for part in parts):
+            return False
+    return True
+
+
+def _is_string(value: object) -> bool:
+    return isinstance(value, str)
