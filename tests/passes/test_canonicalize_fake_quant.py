@@ -77,10 +77,8 @@ def _chain(
     add = zero and zero_inside
     if clip_first:
         value = b(relax.op.clip(value, low, high))
-    if floor:
-        value = b(relax.op.floor(b(relax.op.add(value, f32(0.5)))))
-    else:
-        value = b(relax.op.round(value))
+    value = relax.op.floor(b(relax.op.add(value, f32(0.5)))) if floor else relax.op.round(value)
+    value = b(value)
     value = b(relax.op.add(value, f32(zero))) if add else value
     if minmax:
         value = b(relax.op.minimum(b(relax.op.maximum(value, f32(low))), f32(high)))

@@ -18,7 +18,9 @@ SHAPE = (("n", 3, 4, 4), "float32")
 FACTORS = np.array([0.5, -2, 0, 4], np.float32)
 
 
-def _norm(b: Graph, x: Expr, factors: np.ndarray = FACTORS, axis: int = 1, name: str = "bn", **options: object) -> Expr:  # fmt: skip
+def _norm(
+    b: Graph, x: Expr, factors: np.ndarray = FACTORS, axis: int = 1, name: str = "bn", **options: object
+) -> Expr:
     """With variance and mean such that all arithmetic is exact: y = x * factors + [1, -1, ...]."""
     n = factors.size
     offset = np.where(np.arange(n) % 2, -1, 1).astype(np.float32)
