@@ -17,7 +17,7 @@ def test_class_and_message_survive_tvms_foreign_function_interface(error: type[E
         raise error("model.onnx: node a: the reason")
 
     crossed = tvm_ffi.convert(fail)
-    with pytest.raises(error, match="model.onnx: node a: the reason") as caught:
+    with pytest.raises(error, match=r"model\.onnx: node a: the reason") as caught:
         crossed()
     assert type(caught.value) is error
 

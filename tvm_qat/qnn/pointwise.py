@@ -120,8 +120,9 @@ def avg_pool(
         )
         total += padded[window]
         count += inside[window]
-    factor = (multiplier(source, output) / count.astype(F32)).astype(F32)
-    real = (total.astype(F32) * factor.reshape(*sizes, *[1] * (values.ndim - dims))).astype(F32)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a window of padding alone: the least value
+        factor = (multiplier(source, output) / count.astype(F32)).astype(F32)
+        real = (total.astype(F32) * factor.reshape(*sizes, *[1] * (values.ndim - dims))).astype(F32)
     return np.moveaxis(saturate(real, output.zero_point, output), range(dims), range(first, first + dims))
 
 

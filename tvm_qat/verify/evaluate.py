@@ -26,6 +26,7 @@ from tvm_qat.ir import (
     Var,
     array_of,
     bindings_of,
+    dtype_of,
     is_const,
     op_name,
     relax,
@@ -46,16 +47,20 @@ def evaluate_module(
 
     inputs : arrays in the order of main's parameters, or by its `input_names` attribute.
     observe : called with (variable, expression, value) after each binding of main.
+
+    Raises InputError if inputs are missing or do not fit their parameters.
     """
     func = mod["main"]
-    arrays = _in_order(func, inputs)
-    func = func.bind_symbolic_vars(_dimensions(func, arrays))
+    arrays = [np.asarray(array) for array in _in_order(func, inputs)]
+    _check_inputs(func, arrays)
     result = _run(mod, func, arrays, observe)
     return list(result) if isinstance(result, tuple) else [result]
 
 
 def _in_order(func: Function, inputs: Mapping[str, Array] | Sequence[Array]) -> list[Array]:
     if not isinstance(inputs, Mapping):
+        if len(inputs) != len(func.params):
+            raise InputError(f"{len(inputs)} inputs for a model with {len(func.params)}")
         return list(inputs)
     names = [str(name) for name in func.attrs["input_names"]]
     missing = [name for name in names if name not in inputs]
@@ -64,17 +69,36 @@ def _in_order(func: Function, inputs: Mapping[str, Array] | Sequence[Array]) -> 
     return [inputs[name] for name in names]
 
 
-def _dimensions(func: Function, arrays: Sequence[Array]) -> dict[Any, int]:
+def _dimensions(func: Function, arrays: Sequence[Any]) -> dict[Any, int]:
     """The value of every symbolic dimension, read off the arrays."""
     known: dict[Any, int] = {}
     for param, array in zip(func.params, arrays, strict=True):
-        for dim, size in zip(shape_of(param) or (), array.shape, strict=False):
+        shape = shape_of(param)
+        for dim, size in zip(shape, array.shape, strict=False) if shape else ():
             if isinstance(dim, tvm.tirx.Var):
                 known[dim] = size
     return known
 
 
-def _run(mod: IRModule, func: Function, arrays: Sequence[Array], observe: Observe | None) -> Any:
+def _check_inputs(func: Function, arrays: Sequence[Array]) -> None:
+    known: dict[Any, int] = {}
+    for param, array in zip(func.params, arrays, strict=True):
+        shape, dtype = shape_of(param), dtype_of(param)
+        fits = shape is None or len(shape) == array.ndim
+        for dim, size in zip(shape or (), array.shape, strict=False):
+            if isinstance(dim, int):
+                fits &= dim == size
+            elif isinstance(dim, tvm.tirx.Var):
+                fits &= known.setdefault(dim, size) == size
+        if not fits:
+            wanted = ", ".join(map(str, shape or ()))
+            raise InputError(f"input {param.name} has shape {array.shape}, not ({wanted})")
+        if dtype and str(array.dtype) != dtype:
+            raise InputError(f"input {param.name} is {array.dtype}, not {dtype}")
+
+
+def _run(mod: IRModule, func: Function, arrays: Sequence[Any], observe: Observe | None) -> Any:
+    func = func.bind_symbolic_vars(_dimensions(func, arrays))
     env: dict[Var, Any] = dict(zip(func.params, arrays, strict=True))
     for binding in bindings_of(func):
         env[binding.var] = _value(mod, binding.value, env)
