@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tvm_qat.cli import main
+from tvm_qat.cli import console, main
 
 DEMO = Path(__file__).parents[2] / "tvm_qat" / "data" / "demo"
 MODEL = str(DEMO / "digits_mlp.onnx")
@@ -28,8 +28,12 @@ Call = Callable[..., Result]
 
 
 @pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Call:
-    """Run the command line in this process: exit code and what it wrote to both streams."""
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command line in this process: exit code and what it wrote to both streams.
+
+    A busy machine must not add lines: what is slow there is not slow by itself.
+    """
+    monkeypatch.setattr(console, "_PATIENCE", float("inf"))
 
     def run(*args: object) -> Result:
         try:
