@@ -26,7 +26,7 @@ def conv_case(
     kernel: tuple[int, ...] = (3, 3), stride: int = 1, dilation: int = 1,
     padding: tuple[int, ...] | None = None, groups: int = 1, batch: int = 1, data: str = "uint8",
     weight: str = "int8", zero: Any = 3, kernel_zero: Any = 0,
-    layouts: tuple[str, str] | None = None, symbolic: bool = False,
+    layouts: tuple[str, str] | None = None, symbolic: bool | str = False,
     transposed: bool = False, output_padding: int = 0, run_time: bool = False,
 ) -> Case:  # fmt: skip
     """One convolution; inner and outer are channels of one group."""
@@ -56,7 +56,7 @@ def conv_case(
         return build(x, weights, zero if zero is not None else w_or_zero, kernel_zero, **attrs)
 
     inputs = [x, *([w] if run_time else []), *([np.int32(7).reshape(())] if zero is None else [])]
-    axis = data_layout.index("N")
+    axis = data_layout.index(symbolic if isinstance(symbolic, str) else "N")
     return case(name, graph, *inputs, symbolic=((0, axis),) if symbolic else ())
 
 
@@ -75,6 +75,9 @@ def conv_cases() -> list[Case]:
         conv_case("batch", rng, batch=3, outer=12),
         conv_case("symbolic batch", rng, batch=2, symbolic=True),
         conv_case("symbolic batch 1x1", rng, batch=3, symbolic=True, kernel=(1, 1), padding=(0,) * 4),
+        conv_case("symbolic rows", rng, symbolic="H", stride=2, outer=9),
+        conv_case("symbolic columns", rng, size=(3, 23), symbolic="W", outer=9),
+        conv_case("symbolic columns 1x1", rng, symbolic="W", kernel=(1, 1), padding=(0,) * 4, stride=2),
         conv_case("wide row", rng, size=(2, 37), outer=64, inner=2),
         conv_case("one pixel", rng, size=(1, 1), outer=96, inner=9),
         conv_case("NCHW", rng, layouts=("NCHW", "OIHW"), batch=2, outer=9),
@@ -144,6 +147,8 @@ def transpose_cases() -> list[Case]:
         conv_case("cut border", **make, padding=(3, 3, 3, 3), stride=2),
         conv_case("uneven padding", **make, padding=(0, 1, 2, 0), stride=2, batch=2, symbolic=True),
         conv_case("dilated", **make, dilation=2, stride=2),
+        conv_case("symbolic rows", **make, symbolic="H", stride=2, kernel=(2, 2), padding=(0,) * 4),
+        conv_case("symbolic columns", **make, symbolic="W", stride=2),
         conv_case("groups", **make, groups=3, inner=2, outer=4, stride=2),
         conv_case("depthwise", **make, groups=6, inner=1, outer=1, stride=2),
         conv_case("groups, zero points", **make, groups=2, inner=2, outer=3, kernel_zero=None),

@@ -69,6 +69,8 @@ def quantize_cases() -> list[Case]:
         case("per channel, symbolic", lambda v: qnn.quantize(v, channel), image, symbolic=((0, 0),)),
         case("from float16", lambda v: qnn.quantize(v, U8), image.astype(np.float16)),
         case("scalar", lambda v: qnn.quantize(v, U8), np.array(0.31, np.float32)),
+        case("symbolic line", lambda v: qnn.quantize(v, U8), np.tile(x, 4), symbolic=((0, 0),)),
+        case("symbolic columns", lambda v: qnn.quantize(v, channel), image, symbolic=((0, 3),)),
         case(
             "at run time", lambda v, s, z: qnn.quantize_at_run_time(v, s, z, "uint8", 0, 255),
             x, *at_run_time,

@@ -20,7 +20,8 @@ def pool_case(
     padding: tuple[int, ...] | None = None, dilation: int = 1, grid: QParams = U8, **options: Any,
 ) -> Case:  # fmt: skip
     dims = len(shape) - 2
-    symbolic = ((0, 0),) if options.pop("symbolic", False) else ()
+    axis = options.pop("symbolic", None)
+    symbolic = () if axis is None else ((0, axis),)
     window = {
         "pool_size": [pool] * dims, "strides": [stride] * dims, "dilation": [dilation] * dims,
         "padding": list(padding or [0] * (2 * dims)), "layout": layout, **options,
@@ -48,7 +49,10 @@ def avg_pool_cases() -> list[Case]:
         pool_case("one axis", shape=(2, 9, 4), layout="NWC", pool=2),
         pool_case("one axis, NCW", shape=(2, 4, 9), layout="NCW", pool=2, padding=(1, 1)),
         pool_case("three axes", shape=(1, 4, 5, 6, 3), layout="NDHWC", pool=2),
-        pool_case("symbolic batch", symbolic=True, padding=(1, 1, 1, 1)),
+        pool_case("symbolic batch", symbolic=0, padding=(1, 1, 1, 1)),
+        pool_case("symbolic rows", symbolic=1, stride=2),
+        pool_case("symbolic columns", symbolic=2, shape=(1, 5, 21, 3)),
+        pool_case("symbolic channels", symbolic=3),
     ]
 
 

@@ -16,6 +16,8 @@ from tests.kernels.harness import TARGETS, check_exact
 ROOT = Path(__file__).resolve().parents[2]
 
 _CHECK_ALL = """
+import tvm_qat.kernels.loops
+tvm_qat.kernels.loops.PARALLEL_WORK = 0  # the cases are tiny, and shall use all threads
 from tests.kernels import fused_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import TARGETS, check_exact

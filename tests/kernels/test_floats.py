@@ -84,3 +84,26 @@ def test_the_innermost_loop_is_vectorized() -> None:
 def test_a_scheduled_function_is_kept() -> None:
     once = schedule(_multiply_add("float32"))
     assert "tirx.is_scheduled" in once.attrs
+
+
+def test_functions_without_schedulable_blocks_keep_their_loops() -> None:
+    """A sort is a call of the runtime, a cumulative sum is one nest that no block describes."""
+    builder, x = BlockBuilder(), Var("x", TensorType((3, 40), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            sums = builder.emit(_op.cumsum(x, 1))
+            result = builder.emit_output(Tuple([_op.sort(sums), sums]))
+        builder.emit_func_output(result)
+    data = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    machine = compiled(builder.get(), TARGETS["plain"])
+    in_order, sums = machine["main"](tvm.runtime.tensor(data))
+    assert np.array_equal(sums.numpy(), np.cumsum(data, 1, dtype=np.float32))
+    assert np.array_equal(in_order.numpy(), np.sort(sums.numpy(), 1))
+
+
+def test_small_functions_stay_on_one_thread_and_large_ones_do_not() -> None:
+    assert "T.parallel" not in str(schedule(_multiply_add("float32")))
+    te = tvm.te
+    x = te.placeholder((512, 512), "float32", name="x")
+    large = te.create_prim_func([x, te.compute((512, 512), lambda i, j: x[i, j] + x[j, i], name="result")])
+    assert "T.parallel" in str(schedule(large))
