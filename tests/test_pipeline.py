@@ -10,7 +10,7 @@ from tests.support.rewrite import assert_same, check_same_numbers, reasons
 from tvm_qat import pipeline
 from tvm_qat.errors import InputError
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
-from tvm_qat.ir import Call, Expr, IRModule, Tuple, attrs_of, bindings_of, const, op_name
+from tvm_qat.ir import Call, Expr, IRModule, TensorType, Tuple, attrs_of, bindings_of, const, op_name, tvm
 from tvm_qat.qnn import build as qnn
 
 X = grid(2**-5, 3)
@@ -123,3 +123,21 @@ def test_an_unknown_pass_is_refused_with_the_known_ones() -> None:
 def test_a_pass_that_reads_what_training_said_cannot_be_left_out(name: str) -> None:
     with pytest.raises(InputError, match=f"pass {name} cannot be disabled"):
         pipeline.run(network(), disabled=[name])
+
+
+def test_shapes_known_only_at_run_time_keep_what_defines_them() -> None:
+    """A match_cast may define a symbolic dimension; without it the module is not well-formed."""
+
+    def body(b: Graph, x: Expr) -> tuple:
+        d = _fake(b, x, X)
+        size = tvm.tirx.Var("m", "int64")
+        found = b.builder.match_cast(b(relax.op.nonzero(d)), TensorType((2, size), "int64"))
+        same = b.builder.match_cast(d, TensorType((x.ty.shape.values[0], 3), "float32"))
+        places = b(relax.op.reshape(found, (size, 2)))
+        return places, b(qnn.quantize(b(relax.op.add(same, same)), Y))
+
+    mod = graph(body, x=(("n", 3), "float32"))
+    for name in pipeline.PASSES:
+        after = pipeline.run(mod, until=name)
+        relax.analysis.well_formed(after)
+    assert "qnn.add" not in names_of(after)  # the cast needs the float form

@@ -19,6 +19,7 @@ from tvm.relax import (
     BlockBuilder,
     DataflowBlock,
     Function,
+    MatchCast,
     ShapeExpr,
     TensorType,
     Tuple,
@@ -183,15 +184,25 @@ def rewrite_function(func: Function, visit: Visit, builder: BlockBuilder) -> Exp
     """Rebuild the body of `func`, binding by binding; a None from `visit` keeps the binding."""
     env: dict[Var, Expr] = {}
     for binding in bindings_of(func):
-        # A call with new operands has no type until it is normalized; visitors ask for types.
-        value = builder.normalize(substitute(binding.value, env))
-        new = visit(builder, binding.var, value)
-        new = value if new is None else new
-        new = flat(builder, with_source(new, source_of(binding.value)))
+        new = _rewritten(builder, binding, env, visit)
         if binding.var.same_as(func.body.body):
             return builder.emit_output(new, binding.var.name)
         env[binding.var] = new if _is_atom(new) else builder.emit(new, binding.var.name)
     return builder.emit_output(substitute(func.body.body, env))
+
+
+def _rewritten(builder: BlockBuilder, binding: Any, env: dict[Var, Expr], visit: Visit) -> Expr:
+    # A call with new operands has no type until it is normalized; visitors ask for types.
+    value = builder.normalize(substitute(binding.value, env))
+    if isinstance(binding, MatchCast):
+        return match_again(builder, binding, value)
+    new = visit(builder, binding.var, value)
+    return flat(builder, with_source(value if new is None else new, source_of(binding.value)))
+
+
+def match_again(builder: BlockBuilder, binding: Any, value: Expr) -> Expr:
+    """The same match_cast of another value: it may define symbolic dimensions that others use."""
+    return builder.match_cast(value, binding.ty, binding.var.name)
 
 
 def _attrs(func: Function) -> dict[str, Any] | None:
@@ -296,9 +307,9 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 
 
 __all__ = [
-    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "Shape", "ShapeExpr",
+    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "MatchCast", "Shape", "ShapeExpr",
     "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "abandon", "add_notes", "array_of", "attrs_of",
-    "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const", "is_graph", "make_attrs",
+    "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const", "is_graph", "make_attrs", "match_again",
     "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "same_shape", "shape_of",
     "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

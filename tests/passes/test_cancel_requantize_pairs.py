@@ -186,3 +186,11 @@ def test_parameters_computed_at_run_time_are_left_alone() -> None:
         return b(qnn.quantize_at_run_time(d, s, zero, "int8", -128, 127))
 
     check_unchanged(cancel_requantize_pairs, graph(body, x=SHAPE, s=((), "float32")))
+
+
+def test_channels_of_one_axis_do_not_become_those_of_another() -> None:
+    def body(b: Graph, x: Expr) -> Expr:
+        d = b.dequantize(x, grid([0.5, 0.25, 0.5, 1], axis=1))
+        return b.quantize(d, grid([0.5, 0.25, 0.5, 1, 1, 1], axis=2))
+
+    check_unchanged(cancel_requantize_pairs, graph(body, x=SHAPE))

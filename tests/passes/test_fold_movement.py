@@ -295,3 +295,11 @@ def test_an_embedding_of_an_8_bit_table_is_looked_up_in_integers() -> None:
     after = folded(graph(before, ids=(("n", 3), "int64")))
     assert names_of(after) == ["take", "qnn.requantize"]
     assert dtype_of(calls_of(after)[0].args[0]) == "int8"
+
+
+def test_a_constant_that_takes_a_symbolic_shape_is_moved_at_run_time() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        wide = b(relax.op.broadcast_to(b.weight((1, 4), X), x.ty.shape))
+        return b.quantize(b(relax.op.concat(Tuple([b.fake(x, X), wide]), 1)), OUT)
+
+    assert float_ops(folded(graph(before, x=(("n", 4), "float32")))) == []

@@ -329,3 +329,14 @@ def test_slopes_per_channel_stay_float_and_say_why() -> None:
     slopes = const(np.array([0.25, 0.5, 0.125], np.float32))
     after = folded(_unary(lambda b, x: relax.op.nn.prelu(x, slopes, 1)))
     assert reasons(after) == [("node", "prelu: a slope per channel has no integer rule")]
+
+
+def test_a_quantized_slope_or_exponent_counts_as_a_number() -> None:
+    def slope(b: Graph, x: Expr) -> Expr:
+        return relax.op.nn.prelu(x, b.dequantize(const(np.array([16], np.int8)), grid(2**-6)), 1)
+
+    def exponent(b: Graph, x: Expr) -> Expr:
+        return relax.op.power(x, b.dequantize(const(np.int8(2)), grid(1.0)))
+
+    for op in (slope, exponent):
+        assert names_of(folded(_unary(op))) == ["qnn.quantize", "qnn.lut"]

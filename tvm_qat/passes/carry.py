@@ -16,12 +16,14 @@ from tvm_qat.ir import (
     Expr,
     Function,
     IRModule,
+    MatchCast,
     Tuple,
     TupleGetItem,
     Var,
     add_notes,
     bindings_of,
     is_const,
+    match_again,
     operands,
     rebuild,
     source_of,
@@ -104,7 +106,7 @@ def carry(mod: IRModule, visit: Visit, settle: Callable[[Walk, Any], Expr]) -> I
         walk = Walk(builder, settle, notes=notes)
         for binding in bindings_of(func):
             walk.source = source_of(binding.value)
-            value = _visit_binding(walk, visit, binding.value)
+            value = _visit_binding(walk, visit, binding)
             if binding.var.same_as(func.body.body):
                 source, walk.source = walk.source, OUTPUT
                 return builder.emit_output(with_source(walk.settle(value), source), binding.var.name)
@@ -119,7 +121,10 @@ OUTPUT = "the model's output"
 """Stands for the source node where a value leaves the function."""
 
 
-def _visit_binding(walk: Walk, visit: Visit, expr: Expr) -> Any:
+def _visit_binding(walk: Walk, visit: Visit, binding: Any) -> Any:
+    expr = binding.value
+    if isinstance(binding, MatchCast):
+        return match_again(walk.builder, binding, walk.settle_operands(expr))
     if isinstance(expr, Var | Tuple | TupleGetItem):
         return walk.lookup(expr)
     value = visit(walk, expr)

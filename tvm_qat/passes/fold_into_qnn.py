@@ -144,4 +144,6 @@ def _in_float(walk: Walk, value: Pending) -> Expr:
 
 
 def _user(walk: Walk) -> str:
-    return "it is the model's output" if walk.source in (None, OUTPUT) else f"{walk.source} uses it in float"
+    if walk.source == OUTPUT:
+        return "it is the model's output"
+    return f"{walk.source or 'an unnamed node'} uses it in float"

@@ -25,9 +25,11 @@ from tvm_qat.ir import (
     Expr,
     Function,
     IRModule,
+    MatchCast,
     Var,
     bindings_of,
     is_const,
+    match_again,
     op_name,
     operands,
     rebuild,
@@ -70,6 +72,8 @@ def _fuse_function(func: Function, builder: BlockBuilder) -> Expr:
             continue
         value = _call_composite(builder, group, env) if group else substitute(binding.value, env)
         value = with_source(value, source_of(binding.value))
+        if isinstance(binding, MatchCast):
+            value = match_again(builder, binding, value)
         if binding.var.same_as(func.body.body):
             return builder.emit_output(value, binding.var.name)
         env[binding.var] = builder.emit(value, binding.var.name)
@@ -82,7 +86,7 @@ def _groups(func: Function) -> dict[Var, _Group]:
     groups: dict[Var, _Group] = {}
     for binding in bindings_of(func):
         name = op_name(binding.value)
-        if name not in OPS or OPS[name].kind != "linear":
+        if name not in OPS or OPS[name].kind != "linear" or isinstance(binding, MatchCast):
             continue
         group = _Group([binding])
         while (follower := _follower(group.members[-1], uses, bound)) is not None:
@@ -106,7 +110,7 @@ def _follower(last: Any, uses: dict[Var, Any], bound: dict[Var, Any]) -> Any:
         _joins(o, value, last.var) for o in operands(value)
     ):
         return None
-    return bound[user]
+    return None if isinstance(bound[user], MatchCast) else bound[user]
 
 
 def _joins(operand: Expr, call: Expr, data: Var) -> bool:

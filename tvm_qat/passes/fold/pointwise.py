@@ -115,9 +115,10 @@ def prelu(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Slopes of one element make a table; per channel it stays in float."""
     if not isinstance(operands[0], Carried | Pending):
         return Skip("its input is not quantized")
-    if scalar(call.args[1]) is None:
+    slope = linear.constant_value(operands[1])
+    if slope is None or slope.size != 1:
         return Skip("a slope per channel has no integer rule")
-    return Pending(call, (operands[0], call.args[1]), source=walk.source)
+    return Pending(call, tuple(operands), source=walk.source)
 
 
 def waits(walk: Walk, call: Expr, operands: list[Any]) -> Any:

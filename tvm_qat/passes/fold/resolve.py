@@ -12,7 +12,6 @@ from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold import functions, linear, movement
 from tvm_qat.passes.fold.pointwise import is_const_operand
 from tvm_qat.passes.fold.values import Carried, Pending, Skip, narrowed, plain
-from tvm_qat.passes.match import scalar
 from tvm_qat.qnn import arithmetic, build
 from tvm_qat.qnn.arithmetic import Array
 from tvm_qat.qparams import STORAGE_RANGE, QParams
@@ -90,11 +89,10 @@ def _only_source(value: Any) -> Carried | None:
         return None
     found: list[Carried] = []
     for operand in value.operands:
-        if is_const_operand(operand):
-            if scalar(operand) is None:
-                return None
+        number = linear.constant_value(operand)
+        if number is not None and number.size == 1:
             continue
-        source = _only_source(operand)
+        source = _only_source(operand) if number is None else None
         if source is None:
             return None
         found.append(source)
@@ -104,10 +102,11 @@ def _only_source(value: Any) -> Carried | None:
 
 def _evaluate(value: Any, source: Carried, real: Array) -> Array:
     """The float value of the tree for every integer of its source."""
+    number = linear.constant_value(value)
+    if number is not None:
+        return number.reshape(()).astype(np.float32)
     if isinstance(value, Carried):
         result = real
-    elif is_const_operand(value):
-        return array_of(value).reshape(()).astype(np.float32)
     else:
         operands = [_evaluate(operand, source, real) for operand in value.operands]
         name = op_name(value.call)
