@@ -177,6 +177,10 @@ def dense_cases() -> list[Case]:
         make((), 12, 20),
         make((4,), 128, 64, weight="uint8", kernel_zero=200),
         *(make((k,), k, 34 - k) for k in range(1, 34, 5)),
+        case(
+            "columns unknown", lambda x, y: qnn.dense(x, y, 3, 1), integers(rng, "uint8", 4, 20), w,
+            symbolic=((1, 0),),
+        ),
         case("both at run time", lambda x, y: qnn.dense(x, y, 3, 1), integers(rng, "uint8", 4, 20), w),
         case(
             "zero point at run time", lambda x, z: qnn.dense(x, const(w), z, 2),
@@ -207,6 +211,10 @@ def matmul_cases() -> list[Case]:
         make((2, 1, 4, 7), (3, 7, 9)),
         make((3, 5, 16), (3, 16, 70), symbolic=((0, 0), (1, 0))),
         make((3, 5, 16), (3, 16, 8), symbolic=((0, 1),)),
+        make((2, 3, 5, 21), (2, 3, 21, 8), (3, 1), symbolic=((0, 3), (1, 2))),
+        make((2, 3, 5, 8), (2, 3, 8, 37), (0, 7), symbolic=((1, 3),)),
+        make((3, 21, 8), (8, 21), (255, -128), symbolic=((0, 1), (1, 1))),
+        make((3, 21, 21), (3, 21, 9), symbolic=((0, 1), (0, 2), (1, 1))),
         make((3, 5, 16), (16, 8), (5, 1), fixed=True),
         make((3, 5, 16), (3, 16, 8), (5, 1), fixed=True),
         *(make((2, m, 34 - m), (2, 34 - m, m), (1, 2)) for m in range(1, 34, 8)),

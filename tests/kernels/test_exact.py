@@ -22,7 +22,7 @@ from tests.kernels import fused_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import TARGETS, check_exact
 check_exact(fused_cases.conv_cases() + fused_cases.other_cases(), list(TARGETS.values())[-1])
-for op in ("qnn.conv2d", "qnn.dense", "qnn.batch_matmul", "qnn.add", "qnn.avg_pool", "qnn.concatenate"):
+for op in ("qnn.dense", "qnn.batch_matmul", "qnn.add", "qnn.avg_pool", "qnn.concatenate", "qnn.softmax"):
     check_exact(CASES[op](), list(TARGETS.values())[-1])
 """
 

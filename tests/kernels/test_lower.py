@@ -12,7 +12,7 @@ from tests.kernels.linear_cases import conv_case, integers
 from tests.kernels.pointwise_cases import S8, U8, every
 from tvm_qat.errors import UnsupportedError
 from tvm_qat.ir import IRModule, bindings_of, const, op_name, source_of
-from tvm_qat.kernels import KERNEL, SOURCES, lower
+from tvm_qat.kernels import KERNEL, SOURCES, chosen_kernels, lower
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qparams import QParams
 
@@ -50,6 +50,14 @@ def test_no_call_of_the_dialect_is_left_and_names_stay() -> None:
     assert source_of(calls[0]) == "conv7"
 
 
+def test_the_kernel_of_every_node_can_be_told() -> None:
+    rng = np.random.default_rng(0)
+    cases = [conv_case(name, rng) for name in ("first", "second")]
+    chosen = chosen_kernels(lower(module_of(cases), PLAIN))
+    assert [entry["node"] for entry in chosen] == ["first", "second"]
+    assert {(entry["kernel"], entry["isa"]) for entry in chosen} == {("plain_linear", "generic")}
+
+
 def test_lowering_is_idempotent() -> None:
     rng = np.random.default_rng(0)
     once = lower(module_of([conv_case("conv7", rng)]), PLAIN)
@@ -79,12 +87,6 @@ def test_counting_steps_into_int32_is_refused() -> None:
     assert _refused(case("q7", lambda v: qnn.quantize(v, wide, "nudged_range"), x)).startswith(
         "node q7: the formula"
     )
-
-
-def test_matrix_sizes_must_be_known() -> None:
-    x, y = (integers(np.random.default_rng(0), "int8", 2, 3, 3) for _ in range(2))
-    message = _refused(case("mm7", lambda a, b: qnn.batch_matmul(a, b), x, y, symbolic=((0, 2), (1, 1))))
-    assert message.startswith("node mm7: qnn.batch_matmul: the last two axes")
 
 
 def test_constants_of_the_caller_are_not_changed() -> None:

@@ -1,7 +1,10 @@
 """qnn to TensorIR for one Target. `lower` replaces the dialect, `finish` does the rest."""
 
 from tvm_qat.kernels.build import build_passes, finish
-from tvm_qat.kernels.lower import ISA, KERNEL, SOURCES, lower
+from tvm_qat.kernels.lower import ISA, KERNEL, SOURCES, chosen_kernels, lower
 from tvm_qat.kernels.table import KERNELS, KernelRow, choose
 
-__all__ = ["ISA", "KERNEL", "KERNELS", "SOURCES", "KernelRow", "build_passes", "choose", "finish", "lower"]
+__all__ = [
+    "ISA", "KERNEL", "KERNELS", "SOURCES", "KernelRow", "build_passes", "choose", "chosen_kernels",
+    "finish", "lower",
+]  # fmt: skip

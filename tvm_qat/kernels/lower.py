@@ -49,6 +49,21 @@ def lower(mod: IRModule, target: Any) -> IRModule:
     return _with_sources(rewrite(mod, make_visit))
 
 
+def chosen_kernels(mod: IRModule) -> list[dict[str, str]]:
+    """What runs each call of a lowered module: `node`, `function`, `kernel` and `isa`, in no order."""
+    return [
+        {
+            "node": str(node),
+            "function": gvar.name_hint,
+            "kernel": str(func.attrs[KERNEL]),
+            "isa": str(func.attrs[ISA]),
+        }
+        for gvar, func in mod.functions_items()
+        if SOURCES in (func.attrs or {})
+        for node in func.attrs[SOURCES]
+    ]
+
+
 def _is_composite(func: Any) -> bool:
     return isinstance(func, Function) and func.attrs is not None and func.attrs.get("Composite") == COMPOSITE
 

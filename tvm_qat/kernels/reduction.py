@@ -30,14 +30,14 @@ _tir = tvm.tirx
 
 
 @dataclass(frozen=True)
-class _Sum:
+class Addends:
     """A sum over `taps` for each output element.
 
-    read(data, index, tap) : one addend as int32, its zero point subtracted, or None outside.
-    inside(index, tap) : conditions under which the addend exists.
+    read(data, index, tap) : one addend, an integer. inside(index, tap) : conditions under which
+    the addend exists.
     """
 
-    taps: tuple[int, ...]
+    taps: tuple[Any, ...]
     read: Callable[[Any, Sequence[PrimExpr], Sequence[PrimExpr]], PrimExpr]
     inside: Callable[[Sequence[PrimExpr], Sequence[PrimExpr]], list[PrimExpr]]
 
@@ -64,7 +64,7 @@ def build_avg_pool(fused: Fused, target: Any) -> Kernel:
             return []
         return [c for at, size in zip(place(index, tap), sizes, strict=True) for c in (at >= 0, at < size)]
 
-    addends = _Sum(tuple(attrs["pool_size"]), read, inside)
+    addends = Addends(tuple(attrs["pool_size"]), read, inside)
     return _build(fused, target, symbols, addends, lambda s, o: _pool_factor(fused, s, o, first))
 
 
@@ -112,11 +112,11 @@ def build_mean(fused: Fused, target: Any) -> Kernel:
     def factor(source: QParams, output: QParams) -> Array:
         return np.asarray(multiplier(source, output) / F32(np.prod(lengths, dtype=np.int64)), F32)
 
-    return _build(fused, target, Symbols(), _Sum(lengths, read, lambda _index, _tap: []), factor)
+    return _build(fused, target, Symbols(), Addends(lengths, read, lambda _index, _tap: []), factor)
 
 
 def _build(
-    fused: Fused, target: Any, symbols: Symbols, addends: _Sum,
+    fused: Fused, target: Any, symbols: Symbols, addends: Addends,
     factor_of: Callable[[QParams, QParams], Array],
 ) -> Kernel:  # fmt: skip
     call, operands = fused.anchor, Operands()
@@ -137,7 +137,7 @@ def _build(
             tb.buffer_store(out, value, list(place))
 
         zero = shift(Site(buffers, ())) if shift else None
-        _reduce(addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target) // 4, finish)
+        reduce_sums(addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target) // 4, finish)
 
     return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
 
@@ -148,8 +148,8 @@ def _sum_dtype(dtype: str, taps: Sequence[int]) -> str:
     return "int32" if (high - low) * int(np.prod(taps, dtype=object)) < 2**31 else "int64"
 
 
-def _reduce(
-    addends: _Sum, data: Any, shape: Sequence[Any], dtype: str, zero: PrimExpr | None, lanes: int,
+def reduce_sums(
+    addends: Addends, data: Any, shape: Sequence[Any], dtype: str, zero: PrimExpr | None, lanes: int,
     finish: Callable[[Sequence[PrimExpr], PrimExpr], None],
 ) -> None:  # fmt: skip
     """All sums; lanes along the last axis of the output."""
@@ -179,7 +179,7 @@ def _reduce(
 
 
 def _addend(
-    addends: _Sum, data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr], dtype: str,
+    addends: Addends, data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr], dtype: str,
     zero: PrimExpr | None,
 ) -> PrimExpr:  # fmt: skip
     value = ex.cast(addends.read(data, index, tap), dtype)

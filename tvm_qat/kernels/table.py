@@ -15,12 +15,17 @@ from tvm_qat.kernels.builder import Kernel
 from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_build import build_linear
+from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
 from tvm_qat.qnn.table import OPS
 
 
 def _any_llvm(_fused: Fused, target: Any) -> bool:
     return str(target.kind.name) == "llvm"
+
+
+def _of_unknown_size(fused: Fused, target: Any) -> bool:
+    return _any_llvm(fused, target) and has_unknown_size(fused)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ def _of_kind(*kinds: str) -> tuple[str, ...]:
 
 
 KERNELS: tuple[KernelRow, ...] = (
+    KernelRow("plain_any_matmul", ("qnn.dense", "qnn.batch_matmul"), _of_unknown_size, build_any_matmul),
     KernelRow("plain_linear", _of_kind("linear"), _any_llvm, build_linear),
     KernelRow("plain_avg_pool", ("qnn.avg_pool",), _any_llvm, build_avg_pool),
     KernelRow("plain_mean", ("qnn.mean",), _any_llvm, build_mean),

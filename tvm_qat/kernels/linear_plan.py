@@ -1,0 +1,133 @@
+"""Decides how a fused convolution, dense or matmul runs: operands, zero points, packing, blocking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.ir import Shape, array_of, const, is_const, shape_of
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels import packing
+from tvm_qat.kernels.blocking import Blocking, choose_blocking, depthwise_blocking
+from tvm_qat.kernels.builder import Symbols
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
+from tvm_qat.kernels.loops import product
+from tvm_qat.kernels.operands import Operand, Operands, is_one
+from tvm_qat.kernels.terms import Term, constant, run_time_scalar
+from tvm_qat.qnn.arithmetic import Array
+
+
+@dataclass(frozen=True)
+class LinearPlan:
+    """A kernel before its loops.
+
+    initial : start of an accumulator; site.index is the position among the blocks' channels.
+    zero, kernel_zero : zero points that the loops must handle; None where nothing is left to do.
+    lead : leading axes of a batched product, else empty.
+    """
+
+    fused: Fused
+    spec: LinearSpec
+    blocking: Blocking
+    operands: tuple[Operand, ...]
+    weight: Operand
+    term: Term
+    initial: Term
+    zero: Term | None
+    kernel_zero: Term | None
+    depthwise: bool
+    constant_weight: bool
+    lead: Shape
+
+    @property
+    def data(self) -> Operand:
+        return self.operands[0]
+
+
+def plan_linear(fused: Fused, target: Any, symbols: Symbols) -> LinearPlan:
+    spec, lead = _spec(fused, symbols)
+    call, operands = fused.anchor, Operands()
+    operands.tensor(call.args[0])
+    constant_weight = is_const(call.args[1]) and is_const(call.args[3]) and not lead
+    depthwise = spec.depthwise and constant_weight and spec.channels_last
+    choose = depthwise_blocking if depthwise else choose_blocking
+    blocking = choose(target, spec.groups if depthwise else spec.outer)
+    lanes = 1 if depthwise else blocking.channels
+    bias, carried = fused.split_bias(_channel_axis(fused, spec))
+    zero = _zero_point(fused, 2, operands)
+    if constant_weight:
+        weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
+        packed = packing.pack_depthwise(weights) if depthwise else packing.pack(weights, lanes)
+        weight, kernel_zero = operands.tensor(const(packed)), None
+        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands)
+    else:
+        weight, kernel_zero = operands.tensor(call.args[1]), _zero_point(fused, 3, operands)
+        initial = _vector(bias, spec, lanes, operands)
+    term = fused.term(operands, carried)
+    return LinearPlan(
+        fused, spec, blocking, tuple(operands.all()), weight, term, initial, zero, kernel_zero,
+        depthwise, constant_weight, lead,
+    )  # fmt: skip
+
+
+def _spec(fused: Fused, symbols: Symbols) -> tuple[LinearSpec, Shape]:
+    """The description, and the leading axes of a batched product (empty for all others)."""
+    call = fused.anchor
+    data, out = symbols.shape(shape_of(call.args[0]) or ()), symbols.shape(fused.shape)
+    if "conv" in fused.op:
+        return conv_spec(call, data, out), ()
+    weight = symbols.shape(shape_of(call.args[1]) or ())
+    if min(len(data), len(weight)) < 2 and fused.op != "qnn.dense":
+        raise _refused(fused, "a product with a vector is not supported", "reshape it to a matrix")
+    if fused.op == "qnn.dense":
+        return rows_spec(product(data[:-1]), weight[1], weight[0], "OI"), ()
+    inner, outer = weight[-2:]
+    if all(is_one(size) for size in weight[:-2]) and len(data) >= len(weight):
+        return rows_spec(product(data[:-1]), inner, outer, "IO"), ()
+    return replace(rows_spec(data[-2], inner, outer, "IO"), batch=product(out[:-2])), out[:-2]
+
+
+def _refused(fused: Fused, reason: str, remedy: str | None = None) -> UnsupportedError:
+    return UnsupportedError(located(f"{fused.op}: {reason}", node=fused.source, remedy=remedy))
+
+
+def _channel_axis(fused: Fused, spec: LinearSpec) -> int:
+    return spec.data_layout.index("C") if "conv" in fused.op else len(fused.shape) - 1
+
+
+def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
+    """A zero point of the anchor, None where it is the constant 0."""
+    value = fused.anchor.args[argument]
+    if is_const(value):
+        values = array_of(value)
+        if not np.any(values):
+            return None
+        if values.size > 1:
+            raise _refused(fused, "a weight computed at run time has one zero point per channel")
+    return run_time_scalar(value, operands)
+
+
+def _initial(
+    spec: LinearSpec, lanes: int, bias: Array | None, weights: Array, zero_point: Any,
+    zero: Term | None, operands: Operands,
+) -> Term:  # fmt: skip
+    """bias - zero_point * sum of weights, folded at compile time where the zero point is known."""
+    sums = packing.channel_sums(weights)
+    start = np.zeros_like(sums) if bias is None else np.broadcast_to(bias.astype(np.int64), sums.shape)
+    if is_const(zero_point):
+        return _vector(start - int(array_of(zero_point).reshape(())) * sums, spec, lanes, operands)
+    assert zero is not None
+    known, scaled = _vector(start, spec, lanes, operands), _vector(sums, spec, lanes, operands)
+    return lambda site: ex.wrapping_subtract(known(site), zero(site) * scaled(site))
+
+
+def _vector(values: Array | None, spec: LinearSpec, lanes: int, operands: Operands) -> Term:
+    """Values per output channel, in the order of the blocks."""
+    if values is None or not np.any(values):
+        return lambda _site: ex.int32(0)
+    full = np.broadcast_to(values, (spec.groups * spec.outer,))
+    return constant(packing.pack_vector(full, spec, lanes), operands)
