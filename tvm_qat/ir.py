@@ -307,9 +307,10 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 
 
 __all__ = [
-    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "MatchCast", "Shape", "ShapeExpr",
-    "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "abandon", "add_notes", "array_of", "attrs_of",
-    "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const", "is_graph", "make_attrs", "match_again",
-    "notes_of", "op_name", "operands", "rebuild", "relax", "rewrite", "same_shape", "shape_of",
-    "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
+    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "MatchCast", "Shape",
+    "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "abandon", "add_notes",
+    "array_of", "attrs_of", "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const",
+    "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands", "rebuild", "relax",
+    "rewrite", "same_shape", "shape_of", "shape_of_type", "source_of", "static_shape", "substitute",
+    "tvm", "uses_of", "with_source",
 ]  # fmt: skip

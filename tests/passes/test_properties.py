@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.graphs import names_of
+from tests.support.graphs import calls_of, names_of
 from tests.support.random_graphs import OPERATORS, Program, random_graph
 from tests.support.rewrite import assert_same, check_same_numbers, random_inputs
 from tvm_qat import pipeline
-from tvm_qat.ir import IRModule, relax
+from tvm_qat.ir import IRModule, op_name, relax, source_of
 from tvm_qat.verify.evaluate import evaluate_module
 
 PROGRAMS = st.lists(
@@ -35,6 +35,22 @@ def test_every_bit_is_kept(program: Program) -> None:
         after = pipeline.run(mod, until=name)
         relax.analysis.well_formed(after)
     check_same_numbers(mod, after)
+
+
+@SETTINGS
+@given(PROGRAMS)
+def test_every_operator_keeps_the_name_of_a_node(program: Program) -> None:
+    """And a sum of products that of the convolution or matrix product that it was."""
+    mod = random_graph(program)
+    linear = {source_of(c) for c in calls_of(mod) if _is_linear(op_name(c))}
+    for name in pipeline.PASSES:
+        calls = calls_of(pipeline.run(mod, until=name))
+        assert None not in {source_of(c) for c in calls}
+        assert {source_of(c) for c in calls if _is_linear(op_name(c))} <= linear
+
+
+def _is_linear(name: str) -> bool:
+    return any(part in name for part in ("conv", "matmul", "dense"))
 
 
 @SETTINGS

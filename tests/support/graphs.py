@@ -39,12 +39,18 @@ def grid(
 
 
 class Graph:
-    """Emits bindings; calling it binds an expression under a source node's name."""
+    """Emits bindings; calling it binds an expression under a source node's name.
 
-    def __init__(self, builder: BlockBuilder) -> None:
-        self.builder = builder
+    named : give every binding without a name one of its own: n0, n1, ...
+    """
+
+    def __init__(self, builder: BlockBuilder, named: bool = False) -> None:
+        self.builder, self.named, self.count = builder, named, 0
 
     def __call__(self, expr: Expr, source: str | None = None) -> Expr:
+        if self.named and source is None:
+            source = f"n{self.count}"
+            self.count += 1
         return self.builder.emit(with_source(expr, source))
 
     def quantize(self, x: Expr, params: QParams, source: str | None = None) -> Expr:
@@ -65,7 +71,7 @@ class Graph:
         return self.dequantize(const(values), params)
 
 
-def graph(body: Callable[..., Any], **inputs: tuple[Shape, str]) -> IRModule:
+def graph(body: Callable[..., Any], *, named: bool = False, **inputs: tuple[Shape, str]) -> IRModule:
     """A module whose main is `body(graph, *parameters)`; a str in a shape is a symbolic dimension.
 
     The parameters are called as the keywords are; a tuple that `body` returns is main's result.
@@ -76,7 +82,7 @@ def graph(body: Callable[..., Any], **inputs: tuple[Shape, str]) -> IRModule:
     attrs = {"global_symbol": "main", "input_names": list(inputs)}
     with builder.function("main", params, attrs=attrs):
         with builder.dataflow():
-            made = body(Graph(builder), *params)
+            made = body(Graph(builder, named), *params)
             result = builder.emit_output(Tuple(list(made)) if isinstance(made, tuple) else made)
         builder.emit_func_output(result)
     return builder.get()

@@ -162,4 +162,4 @@ def random_graph(program: Program, *, detour: bool = False, backward: bool = Fal
         made = {i: b.quantize(emitter.real(i), params) for i in (reversed(ends) if backward else ends)}
         return tuple(made[i] for i in ends)
 
-    return graph(body, x=SHAPE)
+    return graph(body, named=True, x=SHAPE)

@@ -73,7 +73,7 @@ class _Visitor:
         if op_name(made) != "qnn.dequantize" or target is None:
             return None
         source = params_of(made, "input")
-        if source is None or None not in (source.axis, target.axis) and source.axis != target.axis:
+        if source is None or (None not in (source.axis, target.axis) and source.axis != target.axis):
             return None
         self._note(call, "dequantize and quantize")
         return _moved(made.args[0], source, target)
