@@ -17,7 +17,7 @@ from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.operands import Operand, Operands, is_one
-from tvm_qat.kernels.terms import Term, constant, run_time_scalar
+from tvm_qat.kernels.terms import Term, constant, run_time_parameter
 from tvm_qat.qnn.arithmetic import Array
 
 
@@ -108,7 +108,7 @@ def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
             return None
         if values.size > 1:
             raise _refused(fused, "a weight computed at run time has one zero point per channel")
-    return run_time_scalar(value, operands)
+    return run_time_parameter(value, operands)
 
 
 def _initial(

@@ -16,7 +16,7 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.operands import Operands, Site, broadcast_index
 from tvm_qat.kernels.reduction import Addends, reduce_sums
-from tvm_qat.kernels.terms import run_time_scalar
+from tvm_qat.kernels.terms import run_time_parameter
 
 
 def has_unknown_size(fused: Fused) -> bool:
@@ -29,7 +29,7 @@ def build_any_matmul(fused: Fused, target: Any) -> Kernel:
     """qnn.dense or qnn.batch_matmul of any size."""
     call, operands = fused.anchor, Operands()
     left, right = operands.tensor(call.args[0]), operands.tensor(call.args[1])
-    zeros = [run_time_scalar(call.args[i], operands) for i in (2, 3)]
+    zeros = [run_time_parameter(call.args[i], operands) for i in (2, 3)]
     term = fused.term(operands)
     transposed = fused.op == "qnn.dense"
 

@@ -21,7 +21,7 @@ from tvm_qat.kernels.terms import (
     rank_of,
     requantized,
     require_params,
-    run_time_scalar,
+    run_time_parameter,
 )
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import QParams, nudged_range
@@ -62,7 +62,8 @@ def _quantize(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
         return quantized(inputs[0], rank_of(call.args[0]), output, attrs["rounding"], operands)
     if attrs["rounding"] != "half_even":
         raise UnsupportedError(located("run-time parameters round half to even", node=source_of(call)))
-    scale, zero_point = (run_time_scalar(call.args[i], operands) for i in (1, 2))
+    axis, ndim = attrs_of(call).get("output_axis"), rank_of(call.args[0])
+    scale, zero_point = (run_time_parameter(call.args[i], operands, axis, ndim) for i in (1, 2))
     dtype, qmin, qmax = attrs["out_dtype"], attrs["qmin"], attrs["qmax"]
 
     def term(site: Site) -> PrimExpr:
@@ -80,7 +81,8 @@ def _dequantize(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
     if source is not None:
         real = dequantized(inputs[0], dtype_of(data), rank_of(data), source, operands)
         return lambda site: ex.cast(real(site), out_dtype)
-    scale, zero_point = (run_time_scalar(call.args[i], operands) for i in (1, 2))
+    axis, ndim = attrs_of(call).get("input_axis"), rank_of(call.args[0])
+    scale, zero_point = (run_time_parameter(call.args[i], operands, axis, ndim) for i in (1, 2))
 
     def term(site: Site) -> PrimExpr:
         whole = ex.wrapping_subtract(ex.cast(inputs[0](site), "int32"), zero_point(site))

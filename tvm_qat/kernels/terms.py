@@ -13,7 +13,18 @@ import numpy as np
 
 from tvm_qat import fixed_point
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import Expr, array_of, dtype_of, is_const, op_name, shape_of, source_of, tvm
+from tvm_qat.ir import (
+    BlockBuilder,
+    Expr,
+    array_of,
+    dtype_of,
+    is_const,
+    op_name,
+    relax,
+    shape_of,
+    source_of,
+    tvm,
+)
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands, Site
@@ -47,12 +58,19 @@ def constant(values: Array, operands: Operands) -> Term:
     return lambda site: site.parameter(parameter)
 
 
-def run_time_scalar(value: Expr, operands: Operands) -> Term:
-    """A scale or zero point, constant or computed by the graph; of shape () or (1,)."""
+def run_time_parameter(value: Expr, operands: Operands, axis: int | None = None, ndim: int = 0) -> Term:
+    """A scale or zero point, constant or computed by the graph: one, or one per channel of `axis`."""
     dtype = "int32" if dtype_of(value) != "float32" else "float32"
-    if is_const(value):
-        return constant(array_of(value).astype(dtype).reshape(()), operands)
     shape = shape_of(value)
+    per_channel = axis is not None and shape not in ((), (1,))
+    if is_const(value):
+        values = array_of(value).astype(dtype)
+        return constant(spread(values, axis, ndim) if per_channel else values.reshape(()), operands)
+    if per_channel and axis is not None:
+        if axis < ndim - 1:
+            value = BlockBuilder().normalize(relax.op.reshape(value, (-1, *[1] * (ndim - 1 - axis))))
+        channels = operands.tensor(value)
+        return lambda site: ex.cast(site.element(channels), dtype)
     if shape not in ((), (1,)):
         reason = f"a parameter computed at run time must be a scalar, not of shape {shape}"
         raise UnsupportedError(located(reason, node=source_of(value)))

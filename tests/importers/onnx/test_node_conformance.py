@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
 
+import tvm_qat
 from tests.support.run import imported
 from tvm_qat.errors import UnsupportedError
 from tvm_qat.verify.evaluate import evaluate_module
@@ -45,6 +46,24 @@ def stored(value):
 def test_there_are_forty_five_and_three_are_refused():
     assert len(cases()) == 45
     assert set(REFUSED) < set(cases())
+
+
+WITHOUT_KERNEL = {"test_convinteger_with_padding": "computed at run time must be a scalar"}
+"""Its weight is an input, with a zero point per channel that is an input as well."""
+
+
+@pytest.mark.parametrize("name", sorted(set(cases()) - set(REFUSED)))
+def test_case_compiled(name):
+    case = cases()[name]
+    if name in WITHOUT_KERNEL:
+        with pytest.raises(UnsupportedError, match=WITHOUT_KERNEL[name]):
+            tvm_qat.compile(imported(case.model), "native")
+        return
+    package = tvm_qat.compile(imported(case.model), "native")
+    for inputs, outputs in case.data_sets:
+        found = package.run([stored(value) for value in inputs])
+        for have, value in zip(found.values(), outputs, strict=True):
+            np.testing.assert_array_equal(have, stored(value))
 
 
 @pytest.mark.parametrize("name", sorted(cases()))
