@@ -187,3 +187,17 @@ def test_a_norm_with_parameters_from_outside_is_kept() -> None:
         return b(b(relax.op.nn.batch_norm(x, gamma, ones, ones, ones, 1, training=False))[0])
 
     check_unchanged(fold_batch_norm, graph(body, x=SHAPE, gamma=((3,), "float32")))
+
+
+def test_a_quantized_bias_before_the_norm_is_scaled_with_the_weight() -> None:
+    integers = np.array([100, -200, 300, 50], np.int32)
+
+    def before(b: Graph, x: Expr) -> Expr:
+        c = _conv(b, b.fake(x, X), b.weight((4, 3, 1, 1), W))
+        bias = b(relax.op.reshape(b.dequantize(const(integers), grid(2**-12, 0, "int32")), (1, 4, 1, 1)))
+        return b.quantize(_norm(b, b(relax.op.add(c, bias))), OUT)
+
+    mod = graph(before, x=SHAPE)
+    after = fold_into_qnn(fold_batch_norm(mod))
+    assert float_ops(after) == [] and len(reasons(after, "batch_norm_folded")) == 1
+    check_same_numbers(mod, after)

@@ -46,9 +46,10 @@ MOVES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("params", [X, grid(2**-5, 130, "uint8"), grid(2**-9, 3, "int16")])
 @pytest.mark.parametrize("name", MOVES)
-def test_a_movement_runs_on_integers(name: str) -> None:
-    assert float_ops(folded(_moved(MOVES[name]))) == []
+def test_a_movement_runs_on_integers(name: str, params: QParams) -> None:
+    assert float_ops(folded(_moved(MOVES[name], params))) == []
 
 
 @pytest.mark.parametrize("name", ["reshape", "strided_slice", "max_pool2d", "pad with zero", "max"])
@@ -279,9 +280,10 @@ def test_a_choice_between_different_grids_stays_float_and_says_why() -> None:
 
 @pytest.mark.parametrize("op", [relax.op.argmax, relax.op.argmin])
 @pytest.mark.parametrize("clamp", [False, True])
-def test_the_place_of_an_extreme_is_found_among_integers(op: Callable, clamp: bool) -> None:
+@pytest.mark.parametrize("params", [X, grid(2**-5, 130, "uint8"), grid(2**-9, 3, "int16")])
+def test_the_place_of_an_extreme_is_found_among_integers(op: Callable, clamp: bool, params: QParams) -> None:
     def before(b: Graph, x: Expr) -> Expr:
-        d = b.fake(x, X)
+        d = b.fake(x, params)
         return b(op(b(relax.op.nn.relu(d)) if clamp else d, 1))
 
     after = folded(graph(before, x=((3, 40), "float32")))
@@ -303,3 +305,47 @@ def test_a_constant_that_takes_a_symbolic_shape_is_moved_at_run_time() -> None:
         return b.quantize(b(relax.op.concat(Tuple([b.fake(x, X), wide]), 1)), OUT)
 
     assert float_ops(folded(graph(before, x=(("n", 4), "float32")))) == []
+
+
+@pytest.mark.parametrize("params", [X, grid(2**-5, 130, "uint8")])
+@pytest.mark.parametrize("ret_type", ["both", "values", "indices"])
+def test_the_greatest_elements_are_found_among_integers(ret_type: str, params: QParams) -> None:
+    def before(b: Graph, x: Expr) -> object:
+        found = b(relax.op.topk(b.fake(x, params), 3, -1, ret_type, True))
+        if ret_type == "both":
+            return b.quantize(b(found[0]), OUT), b(found[1])
+        return b.quantize(found, OUT) if ret_type == "values" else found
+
+    after = folded(graph(before, x=((3, 8), "float32")))
+    assert "qnn.dequantize" not in names_of(after)
+
+
+def test_the_greatest_sums_of_products_are_found_among_integers() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        logits = b(relax.op.matmul(b.fake(x, X), b.weight((8, 10), grid(2**-7))))
+        return b(b(relax.op.topk(logits, 3))[1])
+
+    assert names_of(folded(graph(before, x=((3, 8), "float32")))) == ["qnn.quantize", "qnn.dense", "topk"]
+
+
+def test_the_greatest_of_sixteen_bits_are_found_in_float_and_the_note_says_why() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b(b(relax.op.topk(b.fake(x, grid(2**-9, 0, "int16")), 3), "top")[1])
+
+    assert reasons(folded(graph(before, x=((3, 8), "float32")))) == [("top", "topk: TVM cannot sort int16")]
+
+
+def test_a_cast_between_float_types_keeps_the_integers() -> None:
+    def before(b: Graph, x: Expr) -> tuple:
+        d = b(relax.op.astype(b.fake(x, X, dtype="float16"), "float32"))
+        return b.quantize(b(relax.op.add(d, d)), OUT), b(relax.op.cumsum(d, 1))
+
+    after = folded(graph(before, x=(SHAPE[0], "float16")))
+    assert float_ops(after) == ["cumsum"]
+
+
+def test_a_cast_to_integers_reads_the_real_value() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b(relax.op.astype(b.fake(x, X), "int32"))
+
+    assert names_of(folded(graph(before, x=SHAPE))) == ["qnn.quantize", "qnn.dequantize", "astype"]

@@ -261,7 +261,7 @@ def test_the_output_keeps_a_relu_that_nothing_quantizes_and_says_so() -> None:
         return b(relax.op.nn.relu(b.fake(x, X)), "tail")
 
     after = folded(graph(before, x=SHAPE))
-    assert reasons(after) == [("tail", "clip: its result is not quantized: it is the model's output")]
+    assert reasons(after) == [("tail", "relu: its result is not quantized: it is the model's output")]
 
 
 # ---------------------------------------------------------------- tables

@@ -125,3 +125,10 @@ def test_an_input_quantized_per_channel_stays_float_and_says_why(op: Callable) -
     params = grid(np.array([0.25, 0.5, 0.125]), axis=1)
     after = folded(_reduced(op, params), max_steps=1)
     assert len(reasons(after)) == 1
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_a_sum_is_a_mean_of_greater_values(keepdims: bool) -> None:
+    out = grid(2**-2, 5)
+    after = folded(_reduced(lambda x: relax.op.sum(x, [-1], keepdims), out=out), max_steps=1)
+    assert names_of(after) == ["qnn.quantize", "qnn.mean"]

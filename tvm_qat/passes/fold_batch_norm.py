@@ -40,6 +40,7 @@ from tvm_qat.ir import (
     rewrite,
     shape_of,
     source_of,
+    static_shape,
     with_source,
 )
 from tvm_qat.passes.match import Uses, channel_vector, definition
@@ -100,7 +101,7 @@ def _scaled_producer(
     if not uses.once(data):
         return None
     made = definition(builder, data)
-    if op_name(made) == "relax.add" and is_const(made.args[1]):
+    if op_name(made) == "relax.add":
         return _scaled_bias(builder, made, factor, axis, rank, uses)
     weight_axis = _weight_axis(made)
     if weight_axis is None or _channel_axis(made, rank) != axis:
@@ -115,12 +116,28 @@ def _scaled_producer(
 def _scaled_bias(
     builder: BlockBuilder, made: Expr, factor: Array, axis: int, rank: int, uses: Uses
 ) -> Expr | None:
-    bias = channel_vector(array_of(made.args[1]).astype(np.float64), axis, rank)
+    values = _real(builder, made.args[1])
+    bias = channel_vector(values, axis, rank) if values is not None and values.ndim <= rank else None
     inner = None if bias is None else _scaled_producer(builder, made.args[0], factor, axis, rank, uses)
     if inner is None or bias is None:
         return None
     scaled = const(spread(bias * factor, axis, rank), dtype_of(made))
     return relax.op.add(builder.emit(with_source(inner, source_of(made))), scaled)
+
+
+def _real(builder: BlockBuilder, expr: Expr) -> Array | None:
+    """The values of a constant, dequantized or reshaped on the way; None if it is no constant."""
+    made = definition(builder, expr)
+    if is_const(made):
+        return array_of(made).astype(np.float64)
+    shape = static_shape(made) if isinstance(made, Call) else None
+    inner = _real(builder, made.args[0]) if op_name(made) == "relax.reshape" and shape is not None else None
+    if inner is not None:
+        return inner.reshape(shape)
+    params = params_of(made, "input") if op_name(made) == "qnn.dequantize" else None
+    if params is None or not is_const(integers := definition(builder, made.args[0])):
+        return None
+    return arithmetic.dequantize(array_of(integers), params).astype(np.float64)
 
 
 def _weight_axis(made: Expr) -> int | None:

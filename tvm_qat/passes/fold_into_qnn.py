@@ -17,6 +17,7 @@ parameters computed at run time.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -114,7 +115,7 @@ def _explain(walk: Walk, value: Carried | Pending, reason: str) -> None:
     if isinstance(value, Pending):
         walk.note("float", f"{_short(op_name(value.call))}: {reason}", value.source)
     else:
-        walk.note("float", f"{'clip' if value.clamped else 'quantize'}: {reason}", value.clamped_by)
+        walk.note("float", f"{_clamp(value) if value.clamped else 'quantize'}: {reason}", value.clamped_by)
 
 
 def _settle(walk: Walk, value: Carried | Pending) -> Expr:
@@ -125,9 +126,14 @@ def _settle(walk: Walk, value: Carried | Pending) -> Expr:
         real = _in_float(walk, value)
     if value.clamped:
         if id(value) not in walk.explained:
-            walk.note("float", f"clip: its result is not quantized: {_user(walk)}", value.clamped_by)
+            what = f"{_clamp(value)}: its result is not quantized: {_user(walk)}"
+            walk.note("float", what, value.clamped_by)
         real = walk.emit(clamped_float(value, real), value.clamped_by)
     return real
+
+
+def _clamp(value: Carried | Pending) -> str:
+    return "relu" if (value.low, value.high) == (0, math.inf) else "clip"
 
 
 def _in_float(walk: Walk, value: Pending) -> Expr:

@@ -218,6 +218,35 @@ def arg_of_extreme(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     return walk.emit(Call(call.op, [applied.q, *call.args[1:]], call.attrs, call.ty_args))
 
 
+_SORTABLE = ("int8", "uint8", "int32")
+
+
+def topk(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    """The greatest or least integers and their places, whichever of the two are asked for."""
+    value = operands[0]
+    if not isinstance(value, Carried) or value.params.per_channel:
+        return Skip("its input is not quantized per tensor")
+    if value.params.dtype not in _SORTABLE:
+        return Skip(f"TVM cannot sort {value.params.dtype}")
+    applied = plain(walk, value)
+    if isinstance(applied, Skip):
+        return applied
+    found = walk.emit(Call(call.op, [applied.q, *call.args[1:]], call.attrs, call.ty_args))
+    wanted = attrs_of(call)["ret_type"]
+    if wanted == "indices":
+        return found
+    values = replace(applied, q=walk.emit(found[0]) if wanted == "both" else found, source=walk.source)
+    return (values, walk.emit(found[1])) if wanted == "both" else values
+
+
+def cast(walk: Walk, call: Expr, operands: list[Any]) -> Any:
+    """Between float types: the integers stay, and turn back to the new type if they must."""
+    value, dtype = operands[0], str(attrs_of(call)["dtype"])
+    if not isinstance(value, Carried):
+        return Skip("its input is not quantized")
+    return replace(value, out_dtype=dtype) if dtype.startswith(("float", "bfloat")) else None
+
+
 def where(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Choice between two tensors on the same grid."""
     condition, x, y = operands
@@ -262,6 +291,8 @@ RULES = {
     "relax.image.resize2d": resize,
     "relax.argmax": arg_of_extreme,
     "relax.argmin": arg_of_extreme,
+    "relax.topk": topk,
+    "relax.astype": cast,
     "relax.where": where,
     "relax.concat": concat,
 }

@@ -143,6 +143,7 @@ RULES = {
             "relax.nn.adaptive_avg_pool2d",
             "relax.nn.adaptive_avg_pool3d",
             "relax.mean",
+            "relax.sum",
             "relax.nn.softmax",
         ),
         waits,

@@ -222,11 +222,14 @@ def _mean_over(
 ) -> Expr | Skip:
     shape = x.shape or ()
     if not all(isinstance(shape[a], int) for a in axes):
-        return Skip("it averages over an axis whose length is known only at run time")
+        return Skip("it runs over an axis whose length is known only at run time")
     count = int(np.prod([shape[a] for a in axes]))
     if count * _reach(x) > linear.INT32_MAX:
         return Skip("its sum could overflow 32 bits")
-    return walk.emit(build.mean(x.q, x.params, target, sorted(axes), keepdims), value.source)
+    # A sum is a mean of values that are `count` times as large.
+    whole = op_name(value.call) == "relax.sum"
+    source = x.params.with_(scale=x.params.scale * count) if whole else x.params
+    return walk.emit(build.mean(x.q, source, target, sorted(axes), keepdims), value.source)
 
 
 def _reach(x: Carried) -> int:
@@ -259,5 +262,6 @@ _RESOLVERS: dict[str, Callable[[Walk, Pending, QParams, str], Expr | Skip]] = {
     "relax.nn.adaptive_avg_pool2d": _adaptive_avg_pool,
     "relax.nn.adaptive_avg_pool3d": _adaptive_avg_pool,
     "relax.mean": _mean,
+    "relax.sum": _mean,
     "relax.nn.softmax": _softmax,
 }
