@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.graphs import Graph, calls_of, float_ops, graph, grid, names_of, relax
-from tests.support.rewrite import assert_same, check_same_numbers, reasons
+from tests.support.rewrite import assert_same, check_same_numbers, random_inputs, reasons
 from tvm_qat import pipeline
 from tvm_qat.errors import InputError
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
@@ -141,3 +141,21 @@ def test_shapes_known_only_at_run_time_keep_what_defines_them() -> None:
         after = pipeline.run(mod, until=name)
         relax.analysis.well_formed(after)
     assert "qnn.add" not in names_of(after)  # the cast needs the float form
+
+
+def test_height_and_width_may_be_known_only_at_run_time() -> None:
+    def body(b: Graph, x: Expr) -> tuple:
+        d = _fake(b, x, X)
+        c = _fake(
+            b, b(relax.op.nn.relu(b(relax.op.nn.conv2d(d, b.weight((3, 3, 3, 3), grid(2**-7)), padding=1))))
+        )
+        s = _fake(b, b(relax.op.add(c, d)))
+        p = _fake(b, b(relax.op.nn.max_pool2d(s, (2, 2), (2, 2))))
+        q = _fake(b, b(relax.op.nn.conv2d(p, b.weight((3, 3, 1, 1), grid(2**-7)))))
+        return _fake(b, b(relax.op.add(q, p))), b(relax.op.mean(p, [2, 3]), "gap")
+
+    mod = graph(body, x=(("n", 3, "h", "w"), "float32"))
+    after = pipeline.run(mod)
+    relax.analysis.well_formed(after)
+    check_same_numbers(mod, after, random_inputs(mod, batch=6))
+    assert "qnn.conv2d" in names_of(after) and [node for node, _ in reasons(after)] == ["gap"]

@@ -197,3 +197,17 @@ def test_equal_kernels_keep_their_own_functions_or_share_one() -> None:
         return _rescale(b, _conv(b, x)), _rescale(b, _conv(b, y))
 
     assert composites(_fuse(graph(before, x=SHAPE, y=SHAPE))) == [["conv2d", "requantize"]] * 2
+
+
+def test_the_kernel_owns_its_symbolic_dimensions() -> None:
+    """A dimension of its parameters may be an expression, such as h // 2, that nothing inside defines."""
+
+    def before(b: Graph, x: Expr) -> Expr:
+        p = b(relax.op.nn.max_pool2d(x, (2, 2), (2, 2), layout="NHWC"))
+        return b(qnn.elementwise("add", _rescale(b, _conv(b, p)), p, OUT, X, OUT))
+
+    mod = graph(before, x=(("n", "h", "w", 3), "int8"))
+    after = fuse(mod)
+    check_sound(fuse, after)
+    check_same_numbers(mod, after, [np.arange(2 * 6 * 4 * 3, dtype=np.int8).reshape(2, 6, 4, 3)])
+    assert composites(after) == [["max_pool2d"], ["conv2d", "requantize", "add"]]

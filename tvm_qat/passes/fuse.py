@@ -26,18 +26,20 @@ from tvm_qat.ir import (
     Function,
     IRModule,
     MatchCast,
+    TensorType,
     Var,
     bindings_of,
+    dtype_of,
     is_const,
     match_again,
     op_name,
     operands,
     rebuild,
-    relax,
     same_shape,
     shape_of,
     source_of,
     substitute,
+    tvm,
     uses_of,
     with_source,
 )
@@ -135,7 +137,28 @@ def _call_composite(builder: BlockBuilder, group: _Group, env: dict[Var, Expr]) 
 
 
 def _parameters(outer: list[Var]) -> list[Var]:
-    return [Var(f"x{i}", var.ty) for i, var in enumerate(outer)]
+    """Parameters for `outer` whose symbolic dimensions belong to the composite alone.
+
+    A dimension such as h // 2 becomes one variable: nothing inside could define its h.
+    """
+    known: list[tuple[Any, Any]] = []
+    return [Var(f"x{i}", _own_type(var, known)) for i, var in enumerate(outer)]
+
+
+def _own_type(var: Var, known: list[tuple[Any, Any]]) -> Any:
+    shape = shape_of(var)
+    return var.ty if shape is None else TensorType([_own_dimension(d, known) for d in shape], dtype_of(var))
+
+
+def _own_dimension(dim: Any, known: list[tuple[Any, Any]]) -> Any:
+    """An integer, or the composite's variable for `dim`; `known` holds the pairs made so far."""
+    if isinstance(dim, int):
+        return dim
+    for theirs, own in known:
+        if same_shape((dim,), (theirs,)):
+            return own
+    known.append((dim, tvm.tirx.Var(f"d{len(known)}", "int64")))
+    return known[-1][1]
 
 
 def _composite(group: _Group, env: dict[Var, Expr]) -> Function:
@@ -146,5 +169,4 @@ def _composite(group: _Group, env: dict[Var, Expr]) -> Function:
                 env[member.var] = builder.emit(substitute(member.value, env))
             result = builder.emit_output(substitute(group.members[-1].value, env))
         builder.emit_func_output(result)
-    # Symbolic dimensions belong to one function each.
-    return relax.utils.copy_with_new_vars(builder.get()["composite"])
+    return builder.get()["composite"]

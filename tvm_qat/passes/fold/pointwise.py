@@ -53,9 +53,9 @@ def binary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
         joined = _absorb(walk, op_name(call), value, other, swapped=value is right)
         if joined is not None:
             return joined
-    for value in operands:
-        if not (isinstance(value, Carried | Pending) or is_const_operand(value)):
-            return Skip("one of its inputs is not quantized")
+    if not all(isinstance(value, Carried | Pending) or is_const_operand(value) for value in operands):
+        some = any(isinstance(value, Carried | Pending) for value in operands)
+        return Skip(f"{'one of its inputs is' if some else 'its inputs are'} not quantized")
     if all(is_const_operand(value) for value in operands):
         return None
     return Pending(call, (left, right), source=walk.source)
