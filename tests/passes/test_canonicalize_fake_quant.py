@@ -96,6 +96,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reciprocal": {"reciprocal": True},
     "floor of x plus a half": {"floor": True},
     "clip before rounding": {"clip_first": True},
+    "clip before rounding and zero point": {"clip_first": True, "low": -3, "high": 12, "zero": 3},
     "maximum and minimum": {"minmax": True},
     "per channel": {"scale": np.array([0.125, 0.5, 1]).reshape(3, 1)},
     "16 bits": {"low": -32768, "high": 32767, "scale": 2**-12},

@@ -241,6 +241,12 @@ def test_a_clip_before_a_quantize_per_channel_stays_float_and_says_why() -> None
     assert reasons(after) == [("clamp", "clip: its clip has no exact bound on the grid of its result")]
 
 
+def test_a_relu_before_zero_points_per_channel_stays_float_and_says_why() -> None:
+    """Each channel would need a bound of its own."""
+    after = folded(_clamped(relax.op.nn.relu, grid([0.125, 0.25, 0.5, 1], [-3, 0, 5, 9], axis=1)))
+    assert reasons(after) == [("clamp", "relu: its clip has no exact bound on the grid of its result")]
+
+
 def test_a_relu_of_a_residual_sum_becomes_its_range() -> None:
     def before(b: Graph, x: Expr, y: Expr) -> Expr:
         return b.quantize(b(relax.op.nn.relu(b(relax.op.add(b.fake(x, X), b.fake(y, Y))))), OUT)
