@@ -4,8 +4,18 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import MODEL, Call
+from tvm_qat.passes.fold.values import CODES
 
-ROW = {"name": str, "op": str, "integer": bool, "dtype": str, "macs": int, "shape": list, "reason": str}
+ROW = {
+    "name": str,
+    "op": str,
+    "integer": bool,
+    "dtype": str,
+    "macs": int,
+    "shape": list,
+    "reason": str,
+    "code": str,
+}
 TOTALS = {
     "macs": int, "int8_macs": int, "int8_mac_share": float, "integer_operators": int,
     "float_operators": int, "grid_changes": int, "pruned": int, "requantizes_cancelled": int,
@@ -19,6 +29,7 @@ def test_json_has_the_promised_form(call: Call):
     for row in document["layers"]:
         assert {name: type(value) for name, value in row.items()} == ROW
         assert bool(row["reason"]) != row["integer"]
+        assert row["code"] in CODES or (row["integer"] and not row["code"])
     assert {name: type(value) for name, value in document["totals"].items()} == TOTALS
 
 

@@ -35,7 +35,10 @@ def test_an_integer_convolution_is_one_integer_row():
 
 
 def test_a_float_row_has_the_reason_that_a_pass_gave():
-    mod = add_notes(float_module(), [{"kind": "float", "node": "conv1", "text": "the scale is not constant"}])
+    mod = add_notes(
+        float_module(),
+        [{"kind": "float", "code": "run-time", "node": "conv1", "text": "the scale is not constant"}],
+    )
     report = report_of(mod)
     conv, relu = report.layers
     assert (conv.integer, conv.dtype, conv.reason) == (False, "float32", "the scale is not constant")

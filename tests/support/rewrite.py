@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.ir import IRModule, dtype_of, notes_of, relax, shape_of, tvm
+from tvm_qat.passes.fold.values import CODES
 from tvm_qat.passes.fold_into_qnn import fold_into_qnn
 from tvm_qat.verify.evaluate import evaluate_module
 
@@ -45,7 +46,8 @@ def _bare(mod: IRModule) -> IRModule:
 
 
 def reasons(mod: IRModule, kind: str = "float") -> list[tuple[str, str]]:
-    """(node, text) of the remarks of one kind."""
+    """(node, text) of the remarks of one kind; every reason for float has a known code."""
+    assert all(note["code"] in CODES for note in notes_of(mod) if note["kind"] == "float")
     return [(note["node"], note["text"]) for note in notes_of(mod) if note["kind"] == kind]
 
 

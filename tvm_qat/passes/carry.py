@@ -84,8 +84,8 @@ class Walk:
         settled = {var: self.settle(value) for var, value in _operands(self, expr)}
         return substitute(expr, settled)
 
-    def note(self, kind: str, text: str, node: str | None = None) -> None:
-        self.notes.append({"kind": kind, "node": node or self.source or "", "text": text})
+    def note(self, kind: str, code: str, text: str, node: str | None = None) -> None:
+        self.notes.append({"kind": kind, "code": code, "node": node or self.source or "", "text": text})
 
 
 def _operands(walk: Walk, expr: Expr) -> list[tuple[Var, Any]]:

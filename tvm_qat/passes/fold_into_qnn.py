@@ -52,7 +52,7 @@ def _visit(walk: Walk, expr: Expr, *, rounding: str) -> Any:
     result = RULES[name](walk, expr, [walk.lookup(arg) for arg in expr.args])
     if isinstance(result, Skip):
         if is_float(expr):
-            walk.note("float", f"{_short(name)}: {result.reason}")
+            walk.note("float", result.code, f"{_short(name)}: {result.reason}")
         return None
     return result
 
@@ -67,7 +67,7 @@ def is_float(expr: Expr) -> bool:
 def _note_without_rule(walk: Walk, expr: Expr) -> None:
     name = op_name(expr)
     if name.startswith("relax.") and is_float(expr):
-        walk.note("float", f"{_short(name)}: it has no integer rule")
+        walk.note("float", "no-rule", f"{_short(name)}: it has no integer rule")
 
 
 def _short(name: str) -> str:
@@ -98,24 +98,26 @@ def _quantize(walk: Walk, call: Expr, rounding: str) -> Any:
         result = requantized(walk, value, params, rounding, formula)
         if not isinstance(result, Skip):
             return result
-        _explain(walk, value, result.reason)
+        _explain(walk, value, result)
         return None
     if not isinstance(value, tuple) and is_const(value):
         return const(arithmetic.quantize(array_of(value), params, formula))
     return None
 
 
-def _explain(walk: Walk, value: Carried | Pending, reason: str) -> None:
+def _explain(walk: Walk, value: Carried | Pending, why: Skip) -> None:
     """Note why `value` cannot be quantized in integers, at the operator that is the cause."""
     while isinstance(value, Pending) and op_name(value.call) in movement.MOVES:
         walk.explained.add(id(value))
-        walk.note("float", f"{_short(op_name(value.call))}: its input stays in float", value.source)
+        text = f"{_short(op_name(value.call))}: its input stays in float"
+        walk.note("float", "not-quantized", text, value.source)
         value = value.operands[0]
     walk.explained.add(id(value))
     if isinstance(value, Pending):
-        walk.note("float", f"{_short(op_name(value.call))}: {reason}", value.source)
+        walk.note("float", why.code, f"{_short(op_name(value.call))}: {why.reason}", value.source)
     else:
-        walk.note("float", f"{_clamp(value) if value.clamped else 'quantize'}: {reason}", value.clamped_by)
+        name = _clamp(value) if value.clamped else "quantize"
+        walk.note("float", why.code, f"{name}: {why.reason}", value.clamped_by)
 
 
 def _settle(walk: Walk, value: Carried | Pending) -> Expr:
@@ -127,7 +129,7 @@ def _settle(walk: Walk, value: Carried | Pending) -> Expr:
     if value.clamped:
         if id(value) not in walk.explained:
             what = f"{_clamp(value)}: its result is not quantized: {_user(walk)}"
-            walk.note("float", what, value.clamped_by)
+            walk.note("float", "result-not-quantized", what, value.clamped_by)
         real = walk.emit(clamped_float(value, real), value.clamped_by)
     return real
 
@@ -140,7 +142,8 @@ def _in_float(walk: Walk, value: Pending) -> Expr:
     """A pending operator whose result is not quantized runs in float."""
     if id(value) not in walk.explained:
         name = _short(op_name(value.call))
-        walk.note("float", f"{name}: its result is not quantized: {_user(walk)}", value.source)
+        what = f"{name}: its result is not quantized: {_user(walk)}"
+        walk.note("float", "result-not-quantized", what, value.source)
     user, walk.source = walk.source, value.source or walk.source
     args = [walk.settle(operand) for operand in value.operands]
     walk.source = user

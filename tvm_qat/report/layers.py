@@ -40,15 +40,16 @@ _COUNTED = {
 _GRID_CHANGES = frozenset(["qnn.quantize", "qnn.dequantize", "qnn.requantize"])
 _LAYOUT = frozenset(["relax.permute_dims", "relax.layout_transform"])
 """What passes put around other work; no row is named after it unless there is nothing else."""
-_UNEXPLAINED = "no integer rule for this operator"
-_MOVED = "only moves a tensor that is float here"
+_UNEXPLAINED = ("no integer rule for this operator", "no-rule")
+_MOVED = ("only moves a tensor that is float here", "not-quantized")
 
 
 @dataclass(frozen=True)
 class Layer:
     """name : the source node's; op : operator that does its work; dtype : what that reads.
 
-    macs : multiply-accumulates for one sample. reason : why it stays in float, else empty.
+    macs : multiply-accumulates for one sample. reason : why it stays in float, else empty; code :
+    the same for programs, one of passes.fold.values.CODES.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Layer:
     macs: int
     shape: tuple[int | str, ...]
     reason: str = ""
+    code: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "shape": list(self.shape)}
@@ -85,7 +87,7 @@ def report_of(mod: IRModule, source: IRModule | None = None) -> Report:
     source : the module as imported, for the size of its weights.
     """
     notes = notes_of(mod)
-    reasons = {note["node"]: note["text"] for note in notes if note["kind"] == "float"}
+    reasons = {note["node"]: (note["text"], note["code"]) for note in notes if note["kind"] == "float"}
     groups: dict[str, list[Expr]] = {}
     for call in _calls(mod, mod["main"]):
         nameless = f"({_name(call)} {len(groups)})"
@@ -110,12 +112,12 @@ def _calls(mod: IRModule, func: Function) -> Iterator[Expr]:
             yield value
 
 
-def _layer(name: str, calls: list[Expr], reason: str | None) -> Layer:
+def _layer(name: str, calls: list[Expr], reason: tuple[str, str] | None) -> Layer:
     worker = max(calls, key=_weight)
     integer = _is_integer(worker)
     shape = tuple(size if isinstance(size, int) else str(size) for size in shape_of(worker) or ())
-    why = "" if integer else reason or (_MOVED if _name(worker) in _LAYOUT else _UNEXPLAINED)
-    return Layer(name, _name(worker), integer, _dtype(worker), sum(map(macs_of, calls)), shape, why)
+    why = ("", "") if integer else reason or (_MOVED if _name(worker) in _LAYOUT else _UNEXPLAINED)
+    return Layer(name, _name(worker), integer, _dtype(worker), sum(map(macs_of, calls)), shape, *why)
 
 
 def _weight(call: Expr) -> tuple[int, bool, bool, bool]:

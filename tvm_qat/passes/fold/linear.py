@@ -44,7 +44,7 @@ def conv2d_transpose(walk: Walk, call: Expr, operands: list[Any]) -> Carried | S
         return checked
     x, w = checked
     if w.params.per_channel and attrs["groups"] > 1:
-        return Skip("its weight is quantized per channel, but it has several groups")
+        return Skip("per-channel", "its weight is quantized per channel, but it has several groups")
     q = build.conv2d_transpose(
         x.q, w.q, x.params.zero_point, w.params.zero_point, strides=attrs["strides"],
         padding=attrs["padding"], output_padding=attrs["output_padding"],
@@ -59,7 +59,7 @@ def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
     """A constant 2-D right side becomes qnn.dense, anything else qnn.batch_matmul."""
     left, right = shape_of(call.args[0]), shape_of(call.args[1])
     if left is None or right is None or min(len(left), len(right)) < 2:
-        return Skip("a matrix product with a vector has no integer rule")
+        return Skip("no-rule", "a matrix product with a vector has no integer rule")
     last = len(right) - 1
     checked = _operand_pair(walk, operands, weight_axis=last)
     if isinstance(checked, Skip):
@@ -71,7 +71,7 @@ def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
         q = build.dense(x.q, weight.q, x.params.zero_point, w.params.zero_point)
         return _accumulator(walk, call, q, (x, weight), len(left) - 1, [1])
     if w.params.per_channel:
-        return Skip("its right side is quantized per channel, but is no constant matrix")
+        return Skip("per-channel", "its right side is quantized per channel, but is no constant matrix")
     rank = max(len(left), len(right))
     q = build.batch_matmul(x.q, w.q, x.params.zero_point, w.params.zero_point)
     return _accumulator(walk, call, q, (x, w), rank - 1, [last - 1])
@@ -82,18 +82,20 @@ def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Ca
     pair: list[Carried] = []
     for value, role in zip(operands[:2], ("input", "weight"), strict=True):
         if not isinstance(value, Carried):
-            return Skip(f"its {role} is not quantized")
+            return Skip("not-quantized", f"its {role} is not quantized")
         applied = plain(walk, value)
         if isinstance(applied, Skip):
-            return Skip(f"its {role} cannot be used: {applied.reason}")
+            return Skip(applied.code, f"its {role} cannot be used: {applied.reason}")
         pair.append(applied)
     x, w = pair
     if x.params.dtype == "int32" or w.params.dtype == "int32":
-        return Skip("an operand has 32 bits; quantize it to 8 or 16")
+        return Skip("width", "an operand has 32 bits; quantize it to 8 or 16")
     if x.params.per_channel:
-        return Skip("its input is quantized per channel")
+        return Skip("per-channel", "its input is quantized per channel")
     if w.params.axis not in (None, weight_axis):
-        return Skip(f"its weight is quantized along axis {w.params.axis}, which the sum runs over")
+        return Skip(
+            "per-channel", f"its weight is quantized along axis {w.params.axis}, which the sum runs over"
+        )
     return x, w
 
 
@@ -107,7 +109,7 @@ def _accumulator(
     x, w = pair
     bound = _greatest_sum(x, w, taps, walk)
     if bound is None or bound > INT32_MAX:
-        return Skip("its sum could overflow 32 bits; quantize with fewer bits")
+        return Skip("overflow", "its sum could overflow 32 bits; quantize with fewer bits")
     scale = x.params.scale * w.params.scale
     params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
     return Carried(walk.emit(q), params, bound=bound, source=walk.source, out_dtype=dtype_of(call))

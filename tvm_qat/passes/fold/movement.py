@@ -137,12 +137,12 @@ def move(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if isinstance(value, Pending):
         return Pending(call, (value, *operands[1:]), source=walk.source)
     if not isinstance(value, Carried):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     params = value.params
     if params.axis is not None:
         axis = MOVES[op_name(call)](call, params.axis)
         if axis is None:
-            return Skip("it moves the channels along which its input is quantized")
+            return Skip("per-channel", "it moves the channels along which its input is quantized")
         params = params.with_(axis=axis)
     return replace(value, q=apply_move(walk, call, value.q), params=params, source=walk.source)
 
@@ -159,9 +159,9 @@ def split(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """A tuple of carried parts, per tensor."""
     value = operands[0]
     if not isinstance(value, Carried):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     if value.params.per_channel:
-        return Skip("its input is quantized per channel")
+        return Skip("per-channel", "its input is quantized per channel")
     parts = walk.emit(Call(call.op, [value.q], call.attrs, call.ty_args))
     count = len(parts.ty.fields)
     return tuple(replace(value, q=walk.emit(parts[i]), source=walk.source) for i in range(count))
@@ -171,9 +171,9 @@ def pad(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Constant padding with a value that lies on the grid: zero always does."""
     value = operands[0]
     if not isinstance(value, Carried):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     if value.params.per_channel:
-        return Skip("its input is quantized per channel")
+        return Skip("per-channel", "its input is quantized per channel")
     applied = plain(walk, value)
     if isinstance(applied, Skip):
         return applied
@@ -181,7 +181,7 @@ def pad(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     fill = float(attrs["pad_value"])
     on_grid = padded_value(applied.params, fill)
     if attrs["pad_mode"] == "constant" and on_grid is None:
-        return Skip(f"its padding value {fill:g} does not lie on the grid of its input")
+        return Skip("off-grid", f"its padding value {fill:g} does not lie on the grid of its input")
     q = relax.op.nn.pad(applied.q, attrs["pad_width"], attrs["pad_mode"], on_grid or 0)
     bound = None if applied.bound is None else max(applied.bound, abs(on_grid or 0))
     return replace(applied, q=walk.emit(q), bound=bound, source=walk.source)
@@ -200,10 +200,10 @@ def padded_value(params: QParams, fill: float) -> int | None:
 def resize(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Nearest-neighbour resizing only copies; other methods compute."""
     if attrs_of(call)["method"] != "nearest_neighbor":
-        return Skip(f"resizing by {attrs_of(call)['method']} has no integer rule; use nearest")
+        return Skip("no-rule", f"resizing by {attrs_of(call)['method']} has no integer rule; use nearest")
     value = operands[0]
     if not isinstance(value, Carried) or value.params.per_channel:
-        return Skip("its input is not quantized per tensor")
+        return Skip("not-quantized", "its input is not quantized per tensor")
     return replace(value, q=apply_move(walk, call, value.q), source=walk.source)
 
 
@@ -211,7 +211,7 @@ def arg_of_extreme(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """argmax and argmin read the order of the integers; their result is no real number."""
     value = operands[0]
     if not isinstance(value, Carried) or value.params.per_channel:
-        return Skip("its input is not quantized per tensor")
+        return Skip("not-quantized", "its input is not quantized per tensor")
     applied = plain(walk, value)
     if isinstance(applied, Skip):
         return applied
@@ -225,9 +225,9 @@ def topk(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """The greatest or least integers and their places, whichever of the two are asked for."""
     value = operands[0]
     if not isinstance(value, Carried) or value.params.per_channel:
-        return Skip("its input is not quantized per tensor")
+        return Skip("not-quantized", "its input is not quantized per tensor")
     if value.params.dtype not in _SORTABLE:
-        return Skip(f"TVM cannot sort {value.params.dtype}")
+        return Skip("width", f"TVM cannot sort {value.params.dtype}")
     applied = plain(walk, value)
     if isinstance(applied, Skip):
         return applied
@@ -243,7 +243,7 @@ def cast(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Between float types: the integers stay, and turn back to the new type if they must."""
     value, dtype = operands[0], str(attrs_of(call)["dtype"])
     if not isinstance(value, Carried):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     return replace(value, out_dtype=dtype) if dtype.startswith(("float", "bfloat")) else None
 
 
@@ -251,10 +251,10 @@ def where(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Choice between two tensors on the same grid."""
     condition, x, y = operands
     if not (isinstance(x, Carried) and isinstance(y, Carried)):
-        return Skip("one of its branches is not quantized")
+        return Skip("not-quantized", "one of its branches is not quantized")
     same = x.params == y.params and not x.params.per_channel and (x.low, x.high) == (y.low, y.high)
     if not same:
-        return Skip("its branches are quantized differently")
+        return Skip("other-grid", "its branches are quantized differently")
     q = Call(call.op, [walk.settle(condition), x.q, y.q], call.attrs, call.ty_args)
     return replace(x, q=walk.emit(q), bound=_greatest_bound([x, y]), source=walk.source)
 
@@ -271,7 +271,7 @@ def concat(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if not isinstance(parts, tuple) or not all(
         isinstance(p, Carried | Pending) or is_const(p) for p in parts
     ):
-        return Skip("one of its parts is not quantized")
+        return Skip("not-quantized", "one of its parts is not quantized")
     if not any(isinstance(p, Carried | Pending) for p in parts):
         return None
     first = parts[0]

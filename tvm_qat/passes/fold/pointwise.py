@@ -23,7 +23,7 @@ def relu(walk: Walk, call: Expr, operands: list[Any]) -> Any:
 def clip(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     low, high = (_number(arg) for arg in call.args[1:])
     if low is None or high is None:
-        return Skip("its bounds are computed at run time")
+        return Skip("run-time", "its bounds are computed at run time")
     return _bounded(walk, operands[0], low, high)
 
 
@@ -34,15 +34,15 @@ def _number(expr: Expr) -> float | None:
 
 def _bounded(walk: Walk, value: Any, low: float, high: float) -> Any:
     if not isinstance(value, Carried | Pending):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     if low > high:
-        return Skip("its lower bound exceeds its upper bound")
+        return Skip("no-rule", "its lower bound exceeds its upper bound")
     return clamp(value, low, high, walk.source)
 
 
 def unary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if not isinstance(operands[0], Carried | Pending):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     return Pending(call, tuple(operands[:1]), source=walk.source)
 
 
@@ -55,7 +55,7 @@ def binary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
             return joined
     if not all(isinstance(value, Carried | Pending) or is_const_operand(value) for value in operands):
         some = any(isinstance(value, Carried | Pending) for value in operands)
-        return Skip(f"{'one of its inputs is' if some else 'its inputs are'} not quantized")
+        return Skip("not-quantized", f"{'one of its inputs is' if some else 'its inputs are'} not quantized")
     if all(is_const_operand(value) for value in operands):
         return None
     return Pending(call, (left, right), source=walk.source)
@@ -114,17 +114,17 @@ def _varying_axis(values: Any, rank: int) -> int:
 def prelu(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """Slopes of one element make a table; per channel it stays in float."""
     if not isinstance(operands[0], Carried | Pending):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     slope = linear.constant_value(operands[1])
     if slope is None or slope.size != 1:
-        return Skip("a slope per channel has no integer rule")
+        return Skip("per-channel", "a slope per channel has no integer rule")
     return Pending(call, tuple(operands), source=walk.source)
 
 
 def waits(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """avg_pool, mean, softmax: computed in integers once the grid of the result is known."""
     if not isinstance(operands[0], Carried | Pending):
-        return Skip("its input is not quantized")
+        return Skip("not-quantized", "its input is not quantized")
     return Pending(call, tuple(operands[:1]), source=walk.source)
 
 

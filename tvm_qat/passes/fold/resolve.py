@@ -27,10 +27,10 @@ def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula:
     """
     cut = narrowed(target, value.low, value.high, formula) if value.clamped else target
     if cut is None:
-        return Skip("its clip has no exact bound on the grid of its result")
+        return Skip("off-grid", "its clip has no exact bound on the grid of its result")
     if isinstance(value, Carried):
         if None not in (value.params.axis, cut.axis) and value.params.axis != cut.axis:
-            return Skip("its input and its result are quantized along different axes")
+            return Skip("per-channel", "its input and its result are quantized along different axes")
         return _requantize(walk, value, cut, rounding)
     return _resolve(walk, value, cut, rounding, formula)
 
@@ -51,16 +51,20 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
     if name in movement.MOVES:
         inner = requantized(walk, value.operands[0], target, rounding, formula)
         if isinstance(inner, Skip) or target.per_channel:
-            return inner if isinstance(inner, Skip) else Skip("its result is quantized per channel")
+            return (
+                inner
+                if isinstance(inner, Skip)
+                else Skip("per-channel", "its result is quantized per channel")
+            )
         return movement.apply_move(walk, value.call, inner, value.source)
     table = _table(value, target, formula)
     if table is not None:
         source, entries = table
         return walk.emit(build.lut(source.q, entries), value.source)
     if target.per_channel:
-        return Skip("its result is quantized per channel")
+        return Skip("per-channel", "its result is quantized per channel")
     if name not in _RESOLVERS:
-        return Skip(f"{name} is a table only of one 8-bit tensor with scalar constants")
+        return Skip("width", f"{name} is a table only of one 8-bit tensor with scalar constants")
     return _RESOLVERS[name](walk, value, target, rounding)
 
 
@@ -125,7 +129,7 @@ def _evaluate(value: Any, source: Carried, real: Array) -> Array:
 def _carried(walk: Walk, value: Any, why: str = "one of its inputs") -> Carried | Skip:
     """An operand of a resolver with its clamp applied."""
     if isinstance(value, Pending):
-        return Skip(f"{why} is not quantized")
+        return Skip("not-quantized", f"{why} is not quantized")
     return plain(walk, value)
 
 
@@ -137,7 +141,7 @@ def _fixed(operand: Expr) -> Carried | Skip:
     real = array_of(operand).astype(np.float64)
     largest = float(np.abs(real).max(initial=0.0)) or 1.0
     if not np.isfinite(largest):
-        return Skip("a constant operand is not finite")
+        return Skip("no-rule", "a constant operand is not finite")
     scale = 2.0 ** (np.ceil(np.log2(largest)) - FIXED_POINT_BITS + 1)
     return Carried(const(np.rint(real / scale).astype(np.int32)), QParams(scale, dtype="int32"))
 
@@ -149,12 +153,12 @@ def _binary(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr
         if isinstance(side, Skip):
             return side
         if side.params.per_channel and len(side.shape or ()) != len(value.shape or ()):
-            return Skip("an input with parameters per channel is broadcast")
+            return Skip("per-channel", "an input with parameters per channel is broadcast")
         sides.append(side)
     x, y = sides
     name = op_name(value.call).removeprefix("relax.")
     if name == "divide" and is_const(y.q) and not np.all(array_of(y.q)):
-        return Skip("it divides by a constant zero")
+        return Skip("no-rule", "it divides by a constant zero")
     return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target), value.source)
 
 
@@ -183,10 +187,10 @@ def _concatenate(walk: Walk, value: Pending, target: QParams, rounding: str) -> 
 def _avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
-        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+        return x if isinstance(x, Skip) else Skip("per-channel", "its input is quantized per channel")
     attrs = attrs_of(value.call)
     if int(np.prod(attrs["pool_size"])) * _reach(x) > linear.INT32_MAX:
-        return Skip("its sum could overflow 32 bits")
+        return Skip("overflow", "its sum could overflow 32 bits")
     names = ("pool_size", "strides", "padding", "dilation", "layout")
     pooled = build.avg_pool(
         x.q, x.params, target, count_include_pad=bool(attrs["count_include_pad"]),
@@ -199,18 +203,18 @@ def _adaptive_avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: s
     """To one element: the mean over the spatial axes."""
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
-        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+        return x if isinstance(x, Skip) else Skip("per-channel", "its input is quantized per channel")
     layout = attrs_of(value.call)["layout"]
     axes = [i for i, axis in enumerate(layout) if axis not in "NC"]
     if any((value.shape or ())[axis] != 1 for axis in axes):
-        return Skip("adaptive pooling to more than one element has no integer rule")
+        return Skip("no-rule", "adaptive pooling to more than one element has no integer rule")
     return _mean_over(walk, value, x, target, axes, keepdims=True)
 
 
 def _mean(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
-        return x if isinstance(x, Skip) else Skip("its input is quantized per channel")
+        return x if isinstance(x, Skip) else Skip("per-channel", "its input is quantized per channel")
     attrs = attrs_of(value.call)
     rank = len(x.shape or ())
     axes = [a % rank for a in (attrs["axis"] if attrs["axis"] is not None else range(rank))]
@@ -222,10 +226,10 @@ def _mean_over(
 ) -> Expr | Skip:
     shape = x.shape or ()
     if not all(isinstance(shape[a], int) for a in axes):
-        return Skip("it runs over an axis whose length is known only at run time")
+        return Skip("run-time", "it runs over an axis whose length is known only at run time")
     count = int(np.prod([shape[a] for a in axes]))
     if count * _reach(x) > linear.INT32_MAX:
-        return Skip("its sum could overflow 32 bits")
+        return Skip("overflow", "its sum could overflow 32 bits")
     # A sum is a mean of values that are `count` times as large.
     whole = op_name(value.call) == "relax.sum"
     source = x.params.with_(scale=x.params.scale * count) if whole else x.params
@@ -242,11 +246,11 @@ def _softmax(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Exp
     if isinstance(x, Skip):
         return x
     if x.params.dtype not in ("int8", "uint8") or x.params.per_channel:
-        return Skip("softmax in integers needs an 8-bit input, quantized per tensor")
+        return Skip("width", "softmax in integers needs an 8-bit input, quantized per tensor")
     shape = shape_of(x.q) or ()
     axis = attrs_of(value.call)["axis"] % len(shape)
     if not isinstance(shape[axis], int) or shape[axis] > 1 << 16:
-        return Skip("softmax in integers needs a known length of at most 65,536")
+        return Skip("run-time", "softmax in integers needs a known length of at most 65,536")
     return walk.emit(build.softmax(x.q, x.params, target, axis), value.source)
 
 

@@ -73,9 +73,27 @@ class Pending:
 
 @dataclass(frozen=True)
 class Skip:
-    """A rule that must not apply, and why; `inspect` shows the reason to users."""
+    """A rule that must not apply, and why; `inspect` shows both to users.
 
+    code : one of CODES, for programs. reason : one clause whose subject is the operator.
+    """
+
+    code: str
     reason: str
+
+
+CODES = {
+    "not-quantized": "an input or weight is float: fake-quantize it in training, or accept the island",
+    "result-not-quantized": "quantize the result; at the model's output nothing is wrong",
+    "no-rule": "there is no integer form of the operator; around it everything else stays integer",
+    "per-channel": "quantize per tensor, or weights along their output channels",
+    "off-grid": "quantize after the clip or padding, or choose its value on the grid",
+    "overflow": "quantize with fewer bits, or split the sum",
+    "run-time": "export with constant parameters and known sizes",
+    "width": "quantize to 8 bits",
+    "other-grid": "quantize both operands alike",
+}
+"""Why an operator stays in float, and what to do about it."""
 
 
 def clamp(value: Carried | Pending, low: float, high: float, by: str | None) -> Carried | Pending:
@@ -111,14 +129,14 @@ def plain(walk: Walk, value: Carried) -> Carried | Skip:
         return value
     params = narrowed(value.params, value.low, value.high, "half_even")
     if params is None:
-        return Skip("the clip between it and its producer has no exact bound in integers")
+        return Skip("off-grid", "the clip between it and its producer has no exact bound in integers")
     least, most = _reals(params)
     for bound, exact in (
         (value.low, _is_bound(value.low, least, params.range[0] == value.params.range[0])),
         (value.high, _is_bound(-value.high, -most, params.range[1] == value.params.range[1])),
     ):
         if not exact:
-            return Skip(f"the clip bound {bound:g} does not lie on the grid of its input")
+            return Skip("off-grid", f"the clip bound {bound:g} does not lie on the grid of its input")
     q = value.q if params.range == value.params.range else _clipped(walk, value, params)
     return replace(value, q=q, low=-math.inf, high=math.inf)
 
