@@ -13,6 +13,7 @@ from tvm_qat.kernels.terms import (
     TermBuilder,
     centred,
     constant,
+    greatest_real,
     rank_of,
     requantized,
     require_params,
@@ -44,9 +45,22 @@ def _sum(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
         lhs, rhs, output = (require_params(call, role) for role in ("lhs", "rhs", "output"))
         x = _in_steps(call, 0, inputs[0], lhs, output, operands)
         y = _in_steps(call, 1, inputs[1], rhs, output, operands)
-        return saturated(lambda s: combine(x(s), y(s)), output.zero_point, output, operands)
+        greatest = _greatest_sum(call, (lhs, rhs), output, operands)
+        real = lambda s: combine(x(s), y(s))  # noqa: E731
+        return saturated(real, output.zero_point, output, operands, greatest=greatest)
 
     return build
+
+
+def _greatest_sum(call: Expr, sides: Sequence[QParams], output: QParams, operands: Operands) -> float | None:
+    """Bound of the sum of both real values; sums of products as operands have none here."""
+    bounds = [
+        None
+        if dtype_of(data) == "int32"
+        else greatest_real(dtype_of(data), side.zero_point, multiplier(side, output), operands)
+        for data, side in zip(call.args[:2], sides, strict=True)
+    ]
+    return None if None in bounds else float(sum(bounds))
 
 
 def _product(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvm_qat.ir import tvm
+from tvm_qat.kernels.isa import DotProduct
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,9 @@ def depthwise_blocking(target: Any, channels: int) -> Blocking:
     rows = [b for b in _BY_WIDTH[vector_bits(target)] if b.channels <= max(channels, 8)]
     fitting = [b for b in rows if channels % b.channels == 0 and b.channels >= 16]
     return fitting[0] if fitting else rows[0]
+
+
+def dot_blocking(isa: DotProduct, outer: int) -> Blocking:
+    """The tile that wastes the fewest lanes on `outer` output channels; the widest among equals."""
+    tiles = [Blocking(vectors * isa.lanes, pixels, 0.0) for pixels, vectors in isa.tiles]
+    return min(tiles, key=lambda b: -(-outer // b.channels) * b.channels)

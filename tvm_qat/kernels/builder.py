@@ -54,7 +54,7 @@ def workspace(shape: Sequence[Any], dtype: str) -> Any:
 
 
 def registers(count: int, dtype: str) -> Any:
-    return tb.alloc_buffer((count,), dtype, scope="local", layout=None)
+    return tb.alloc_buffer((count,), dtype, scope="global", layout=None)
 
 
 def view(of: Any, shape: Sequence[Any]) -> Any:

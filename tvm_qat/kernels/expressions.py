@@ -117,6 +117,11 @@ def wrapping_subtract(x: PrimExpr, y: PrimExpr) -> PrimExpr:
     return cast(cast(x, "int64") - cast(y, "int64"), "int32")
 
 
+def nearest(x: PrimExpr) -> PrimExpr:
+    """x rounded half to even, as int32; |x| must be below 2^31. One instruction where there is one."""
+    return _tir.call_llvm_pure_intrin("int32", "llvm.lrint", x)
+
+
 def saturate(
     real: PrimExpr, low: PrimExpr, high: PrimExpr, zero_point: PrimExpr | None, dtype: str, rounding: str
 ) -> PrimExpr:

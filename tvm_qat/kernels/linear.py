@@ -14,30 +14,75 @@ filled with the zero point. Weights known only at run time are packed into a wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.blocking import Blocking
 from tvm_qat.kernels.builder import registers, tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import STEP_MACS, loops, tiles, worth_threads
+from tvm_qat.kernels.operands import Site
+from tvm_qat.kernels.terms import Saturated, Term
 
 Coordinates = Sequence[PrimExpr]
+Registers = list[Any]
+"""The accumulators of a tile: a buffer of its own for each pixel. TVM keeps small ones on the stack,
+from where LLVM moves them to registers; large ones it would allocate."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Where activations are read.
 
-    read : (n, d, h, w, j) -> element j counted from pixel w of a row; rows are contiguous, so j
-    may run on into the pixels that follow. centre : subtracted from each, or None.
+    index : (n, d, h, w, j) -> index in `buffer` of element j counted from pixel w of a row; rows
+    are contiguous, so j may run on into the pixels that follow. centre : subtracted from each
+    element, or None.
     """
 
-    read: Callable[[Coordinates], PrimExpr]
+    buffer: Any
+    index: Callable[[Coordinates], tuple[PrimExpr, ...]]
     centre: PrimExpr | None = None
+
+    def read(self, place: Coordinates) -> PrimExpr:
+        return self.buffer[self.index(place)]
+
+    def vector(self, place: Coordinates, count: int) -> PrimExpr:
+        """The element at `place` and those that follow it."""
+        return self.buffer.vload(list(self.index(place)), f"{self.buffer.dtype}x{count}")
+
+
+@dataclass(frozen=True)
+class Sink:
+    """Where results go: the epilogue's term, what it reads, and the output.
+
+    place_of : from (n, d, h, w, c) to the output's index.
+    """
+
+    term: Term
+    buffers: Mapping[str, Any]
+    output: Any
+    place_of: Callable[[Coordinates], Sequence[PrimExpr]]
+
+    def store(self, place: Coordinates, value: PrimExpr) -> None:
+        site = self._site(place, value)
+        tb.buffer_store(self.output, self.term(site), list(site.index))
+
+    def whole(self, place: Coordinates, value: PrimExpr) -> PrimExpr:
+        """The result before it is narrowed; only where the term is Saturated."""
+        assert isinstance(self.term, Saturated)
+        return self.term.whole(self._site(place, value))
+
+    def store_vector(self, place: Coordinates, vector: PrimExpr, lanes: int) -> None:
+        """Neighbouring channels at once; the output must be channels-last."""
+        *outer, last = self.place_of(place)
+        tb.buffer_store(self.output, vector, [*outer, tvm.tirx.Ramp(last, 1, lanes)])
+
+    def _site(self, place: Coordinates, value: PrimExpr) -> Site:
+        return Site(self.buffers, tuple(self.place_of(place)), value)
 
 
 @dataclass(frozen=True)
@@ -45,7 +90,7 @@ class LinearBody:
     """Everything the loops need, once operands are buffers.
 
     weights : [(batch *) blocks, D, H, W * inner, channels]. initial : first value of the
-    accumulator at a position of the blocks. store : writes the output at (n, d, h, w, c).
+    accumulator at a position of the blocks.
     per_batch : every batch element has weights of its own.
     """
 
@@ -54,7 +99,7 @@ class LinearBody:
     source: Source
     weights: Any
     initial: Callable[[PrimExpr], PrimExpr]
-    store: Callable[[Coordinates, PrimExpr], None]
+    sink: Sink
     per_batch: bool = False
 
     @property
@@ -82,10 +127,10 @@ class LinearBody:
 
     def _tile(self, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         lanes = self.blocking.channels
-        acc = registers(pixels * lanes, "int32")
+        acc = [registers(lanes, "int32") for _ in range(pixels)]
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(acc, ex.cast(self.initial(block * lanes + lane), "int32"), [p * lanes + lane])
+                tb.buffer_store(acc[p], ex.cast(self.initial(block * lanes + lane), "int32"), [lane])
         self._accumulate(acc, pixels, origin, block)
         tail = self.spec.outer % lanes
         if not tail:
@@ -95,31 +140,31 @@ class LinearBody:
         else:
             self._finish_either(acc, pixels, origin, block, tail)
 
-    def _accumulate(self, acc: Any, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+    def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         spec, lanes = self.spec, self.blocking.channels
         n, d, h, w = origin
         depth, height, width = spec.axes
-        merged = spec.groups == 1 and (width.dilation == 1 or width.kernel == 1)
-        taps = (depth.kernel, height.kernel, 1 if merged else width.kernel)
-        run = spec.inner * (width.kernel if merged else 1)
+        taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
         at = n * (spec.groups * self.blocks) + block if self.per_batch else block
         first = _div(block, self.blocks) * spec.inner if spec.groups > 1 else 0
         with loops(taps[:1]) as (kd,), loops(taps[1:2]) as (kh,), loops(taps[2:]) as (kw,):
-            with loops((run,)) as (j,):
+            with loops((spec.run,)) as (j,):
                 row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
                 for p in range(pixels):
                     column = (w + p) * width.stride + kw * width.dilation
                     x = self._activation((*row, column, first + j))
                     with tb.vectorized(0, lanes) as lane:
                         weight = self.weights[at, kd, kh, kw * spec.inner + j, lane]
-                        total = ex.wrapping_add(acc[p * lanes + lane], x * ex.cast(weight, "int32"))
-                        tb.buffer_store(acc, total, [p * lanes + lane])
+                        total = ex.wrapping_add(acc[p][lane], x * ex.cast(weight, "int32"))
+                        tb.buffer_store(acc[p], total, [lane])
 
     def _activation(self, place: Coordinates) -> PrimExpr:
         x = ex.cast(self.source.read(place), "int32")
         return x if self.source.centre is None else x - ex.cast(self.source.centre, "int32")
 
-    def _finish_either(self, acc: Any, pixels: int, origin: Coordinates, block: PrimExpr, tail: int) -> None:
+    def _finish_either(
+        self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, tail: int
+    ) -> None:
         """The last block of a group has fewer channels than the others."""
         last = _mod(block, self.blocks) >= self.blocks - 1
         with tb.If(last):
@@ -128,16 +173,19 @@ class LinearBody:
             with tb.Else():
                 self._finish(acc, pixels, origin, block, self.blocking.channels)
 
-    def _finish(self, acc: Any, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
+    def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
         n, d, h, w = origin
-        size = self.blocking.channels
-        first = block * size
-        if self.spec.groups > 1:
-            first = _div(block, self.blocks) * self.spec.outer + _mod(block, self.blocks) * size
+        first = self._first_channel(block)
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                value = ex.cast(acc[p * size + lane], "int32")
-                self.store((n, d, h, w + p, first + lane), value)
+                value = ex.cast(acc[p][lane], "int32")
+                self.sink.store((n, d, h, w + p, first + lane), value)
+
+    def _first_channel(self, block: PrimExpr) -> PrimExpr:
+        size = self.blocking.channels
+        if self.spec.groups == 1:
+            return block * size
+        return _div(block, self.blocks) * self.spec.outer + _mod(block, self.blocks) * size
 
 
 @dataclass(frozen=True)
@@ -152,7 +200,7 @@ class DepthwiseBody:
     source: Source
     weights: Any
     initial: Callable[[PrimExpr], PrimExpr]
-    store: Callable[[Coordinates, PrimExpr], None]
+    sink: Sink
 
     def emit(self) -> None:
         spec = self.spec
@@ -173,10 +221,10 @@ class DepthwiseBody:
     def _tile(self, pixels: int, lanes: int, origin: Coordinates, channel: PrimExpr) -> None:
         n, d, h, w = origin
         depth, height, width = self.spec.axes
-        acc = registers(pixels * lanes, "int32")
+        acc = [registers(lanes, "int32") for _ in range(pixels)]
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(acc, ex.cast(self.initial(channel + lane), "int32"), [p * lanes + lane])
+                tb.buffer_store(acc[p], ex.cast(self.initial(channel + lane), "int32"), [lane])
         with (
             loops((depth.kernel,)) as (kd,),
             loops((height.kernel,)) as (kh,),
@@ -189,11 +237,11 @@ class DepthwiseBody:
                     x = self.source.read((*row, column, channel + lane))
                     weight = self.weights[kd, kh, kw, channel + lane]
                     product = ex.cast(x, "int32") * ex.cast(weight, "int32")
-                    total = ex.wrapping_add(acc[p * lanes + lane], product)
-                    tb.buffer_store(acc, total, [p * lanes + lane])
+                    total = ex.wrapping_add(acc[p][lane], product)
+                    tb.buffer_store(acc[p], total, [lane])
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                self.store((n, d, h, w + p, channel + lane), ex.cast(acc[p * lanes + lane], "int32"))
+                self.sink.store((n, d, h, w + p, channel + lane), ex.cast(acc[p][lane], "int32"))
 
 
 def _div(i: PrimExpr, by: int) -> PrimExpr:

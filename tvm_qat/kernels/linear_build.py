@@ -7,21 +7,23 @@ from typing import Any
 
 from tvm_qat.ir import Shape
 from tvm_qat.kernels import expressions as ex
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, view
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
+from tvm_qat.kernels.dot import DotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.linear import Coordinates, DepthwiseBody, LinearBody, Source
+from tvm_qat.kernels.isa import DotProduct
+from tvm_qat.kernels.linear import Coordinates, DepthwiseBody, LinearBody, Sink, Source
 from tvm_qat.kernels.linear_plan import LinearPlan, plan_linear
 from tvm_qat.kernels.linear_spec import LinearSpec, rows_spec
 from tvm_qat.kernels.loops import decode, product
 from tvm_qat.kernels.operands import Operand, Site, broadcast_index, is_one
-from tvm_qat.kernels.padding import packed_weights, padded_activations
+from tvm_qat.kernels.padding import flipped, flipped_copy, packed_weights, padded_activations
 
 
-def build_linear(fused: Fused, target: Any) -> Kernel:
-    """The plain kernel of any operator of kind `linear`."""
+def build_linear(fused: Fused, target: Any, isa: DotProduct | None = None) -> Kernel:
+    """The kernel of any operator of kind `linear`; the plain one without `isa`."""
     symbols = Symbols()
-    plan = plan_linear(fused, target, symbols)
+    plan = plan_linear(fused, target, symbols, isa)
     emit = _emit_rows if _runs_as_rows(plan) else _emit_general
 
     def body(buffers: dict[str, Any], output: Any) -> None:
@@ -60,13 +62,12 @@ def _emit_rows(plan: LinearPlan, buffers: dict[str, Any], output: Any) -> None:
     seen = {o.name: _as_rows(plan, o, buffers[o.name], rows) for o in plan.operands}
     flat, flat_data = view(output, (rows, spec.outer)), view(buffers[plan.data.name], (rows * spec.inner,))
 
-    def store(place: Coordinates, value: PrimExpr) -> None:
-        index = (place[3], place[4])
-        tb.buffer_store(flat, plan.term(Site(seen, index, value)), list(index))
-
-    source = Source(lambda p: flat_data[p[3] * spec.inner + p[4]], _centre(plan, buffers))
+    sink = Sink(plan.term, seen, flat, lambda place: place[3:])
+    if plan.flips:
+        flat_data = flipped_copy(flat_data)
+    source = Source(flat_data, lambda p: (p[3] * spec.inner + p[4],), _centre(plan, buffers))
     as_rows = rows_spec(rows, spec.inner, spec.outer, spec.kernel_layout)
-    _run(plan, as_rows, source, buffers, store)
+    _run(plan, as_rows, source, buffers, sink)
 
 
 def _as_rows(plan: LinearPlan, operand: Operand, buffer: Any, rows: Any) -> Any:
@@ -78,13 +79,8 @@ def _as_rows(plan: LinearPlan, operand: Operand, buffer: Any, rows: Any) -> Any:
 
 def _emit_general(plan: LinearPlan, buffers: dict[str, Any], output: Any) -> None:
     """Loops over the real axes, in whatever layout the tensors have."""
-    place_of = _place_in_output(plan, output)
-
-    def store(place: Coordinates, value: PrimExpr) -> None:
-        index = place_of(place)
-        tb.buffer_store(output, plan.term(Site(buffers, tuple(index), value)), list(index))
-
-    _run(plan, plan.spec, _source(plan, buffers), buffers, store)
+    sink = Sink(plan.term, buffers, output, _place_in_output(plan, output))
+    _run(plan, plan.spec, _source(plan, buffers), buffers, sink)
 
 
 def _place_in_output(plan: LinearPlan, output: Any) -> Callable[[Coordinates], list[PrimExpr]]:
@@ -105,20 +101,32 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
     spec, data = plan.spec, buffers[plan.data.name]
     centre = _centre(plan, buffers)
     if plan.lead:
-        return Source(lambda p: data[_batched(data, plan.lead, p[0], p[3:])], centre)
+        return Source(data, lambda p: _batched(data, plan.lead, p[0], p[3:]), centre)
     channels = spec.groups * spec.inner
     if "conv" not in plan.fused.op:
         flat = view(data, (product(data.shape),))
-        return Source(lambda p: flat[p[3] * spec.inner + p[4]], centre)
-    if spec.needs_padding or not spec.channels_last:
+        flat = flipped_copy(flat) if plan.flips else flat
+        return Source(flat, lambda p: (p[3] * spec.inner + p[4],), centre)
+    if spec.needs_padding or not spec.channels_last or plan.flips:
         zero = plan.zero(Site(buffers, ())) if plan.zero else ex.int32(0)
-        copy = padded_activations(
-            spec, plan.data.dtype, zero, lambda *place: data[tuple(_by_layout(spec.data_layout, place))]
-        )
-        return Source(lambda p: copy[p[0], p[1], p[2], p[3] * channels + p[4]], centre)
+        copy = _copy(plan, data, zero)
+        return Source(copy, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
     depth, height, width = spec.axes
     rows = view(data, (spec.batch, depth.size, height.size, width.size * channels))
-    return Source(lambda p: rows[p[0], p[1], p[2], p[3] * channels + p[4]], centre)
+    return Source(rows, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
+
+
+def _copy(plan: LinearPlan, data: Any, zero: PrimExpr) -> Any:
+    """The activations channels-last, padded with their zero point, in the dtype of the loops."""
+    layout = plan.spec.data_layout
+
+    def read(*place: PrimExpr) -> PrimExpr:
+        x = data[tuple(_by_layout(layout, place))]
+        return flipped(x) if plan.flips else x
+
+    if not plan.flips:
+        return padded_activations(plan.spec, plan.data.dtype, zero, read)
+    return padded_activations(plan.spec, "uint8", zero + ex.int32(128), read)
 
 
 def _centre(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr | None:
@@ -166,15 +174,14 @@ def _weight_index(
     return tuple(places[letter] for letter in spec.kernel_layout)
 
 
-def _run(
-    plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, Any],
-    store: Callable[[Coordinates, PrimExpr], None],
-) -> None:  # fmt: skip
+def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, Any], sink: Sink) -> None:
     def initial(position: PrimExpr) -> PrimExpr:
         return plan.initial(Site(buffers, (position,)))
 
     weights = _weights(plan, buffers)
     if plan.depthwise:
-        DepthwiseBody(spec, plan.blocking, source, weights, initial, store).emit()
-        return
-    LinearBody(spec, plan.blocking, source, weights, initial, store, per_batch=bool(plan.lead)).emit()
+        DepthwiseBody(spec, plan.blocking, source, weights, initial, sink).emit()
+    elif plan.isa is not None:
+        DotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
+    else:
+        LinearBody(spec, plan.blocking, source, weights, initial, sink, per_batch=bool(plan.lead)).emit()

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import Shape, array_of, const, is_const, shape_of
+from tvm_qat.ir import Shape, array_of, const, dtype_of, is_const, shape_of
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
-from tvm_qat.kernels.blocking import Blocking, choose_blocking, depthwise_blocking
+from tvm_qat.kernels.blocking import Blocking, choose_blocking, depthwise_blocking, dot_blocking
 from tvm_qat.kernels.builder import Symbols
 from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.operands import Operand, Operands, is_one
@@ -42,36 +43,82 @@ class LinearPlan:
     depthwise: bool
     constant_weight: bool
     lead: Shape
+    isa: DotProduct | None = None
 
     @property
     def data(self) -> Operand:
         return self.operands[0]
 
+    @property
+    def flips(self) -> bool:
+        """Whether the loops read a copy of the activations with their sign bits flipped."""
+        return self.isa is not None and self.isa.flips(self.data.dtype)
 
-def plan_linear(fused: Fused, target: Any, symbols: Symbols) -> LinearPlan:
+
+def suits_dot(fused: Fused, isa: DotProduct) -> bool:
+    """Whether the instruction can run it: constant 8-bit weights, enough channels, a known zero point."""
+    call = fused.anchor
+    if not all(is_const(arg) for arg in call.args[1:4]) or dtype_of(call.args[0]) not in ("uint8", "int8"):
+        return False
+    spec, lead = _spec(fused, Symbols())
+    if lead or spec.depthwise or spec.run < isa.depth:
+        return False
+    weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
+    limits = np.iinfo(isa.weight)
+    return bool(limits.min <= weights.min(initial=0) and weights.max(initial=0) <= limits.max)
+
+
+def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | None = None) -> LinearPlan:
+    """isa : one that `suits_dot`, or None for the plain kernel."""
     spec, lead = _spec(fused, symbols)
     call, operands = fused.anchor, Operands()
-    operands.tensor(call.args[0])
+    data = operands.tensor(call.args[0])
     constant_weight = is_const(call.args[1]) and is_const(call.args[3]) and not lead
     depthwise = spec.depthwise and constant_weight and spec.channels_last
-    choose = depthwise_blocking if depthwise else choose_blocking
-    blocking = choose(target, spec.groups if depthwise else spec.outer)
+    blocking = _blocking(target, spec, depthwise, isa)
     lanes = 1 if depthwise else blocking.channels
     bias, carried = fused.split_bias(_channel_axis(fused, spec))
     zero = _zero_point(fused, 2, operands)
     if constant_weight:
         weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
-        packed = packing.pack_depthwise(weights) if depthwise else packing.pack(weights, lanes)
-        weight, kernel_zero = operands.tensor(const(packed)), None
-        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands)
+        weight, kernel_zero = operands.tensor(const(_packed(spec, weights, lanes, depthwise, isa))), None
+        # A flipped sign bit moves the activations by 128, and so their zero point.
+        moved = 128 if isa is not None and isa.flips(data.dtype) else 0
+        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved)
+        operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
     else:
         weight, kernel_zero = operands.tensor(call.args[1]), _zero_point(fused, 3, operands)
         initial = _vector(bias, spec, lanes, operands)
     term = fused.term(operands, carried)
     return LinearPlan(
         fused, spec, blocking, tuple(operands.all()), weight, term, initial, zero, kernel_zero,
-        depthwise, constant_weight, lead,
+        depthwise, constant_weight, lead, isa,
     )  # fmt: skip
+
+
+def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
+    if depthwise:
+        return depthwise_blocking(target, spec.groups)
+    return choose_blocking(target, spec.outer) if isa is None else dot_blocking(isa, spec.outer)
+
+
+def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: DotProduct | None) -> Array:
+    if depthwise:
+        return packing.pack_depthwise(weights)
+    return packing.pack(weights, lanes) if isa is None else packing.pack_dot(spec, weights, lanes, isa)
+
+
+def _greatest(weights: Array, zero_point: Any, bias: Array | None, dtype: str) -> int | None:
+    """Greatest absolute value of the sum with its bias, for any data; None if that is not known."""
+    if not is_const(zero_point):
+        return None
+    limits, zero = np.iinfo(dtype), int(array_of(zero_point).reshape(()))
+    reach = max(int(limits.max) - zero, zero - int(limits.min))
+    most = (
+        int(np.abs(weights).reshape(weights.shape[0] * weights.shape[1], -1).sum(axis=1).max(initial=0))
+        * reach
+    )
+    return most + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
 
 
 def _spec(fused: Fused, symbols: Symbols) -> tuple[LinearSpec, Shape]:
@@ -113,13 +160,13 @@ def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
 
 def _initial(
     spec: LinearSpec, lanes: int, bias: Array | None, weights: Array, zero_point: Any,
-    zero: Term | None, operands: Operands,
+    zero: Term | None, operands: Operands, moved: int = 0,
 ) -> Term:  # fmt: skip
     """bias - zero_point * sum of weights, folded at compile time where the zero point is known."""
     sums = packing.channel_sums(weights)
     start = np.zeros_like(sums) if bias is None else np.broadcast_to(bias.astype(np.int64), sums.shape)
     if is_const(zero_point):
-        return _vector(start - int(array_of(zero_point).reshape(())) * sums, spec, lanes, operands)
+        return _vector(start - (int(array_of(zero_point).reshape(())) + moved) * sums, spec, lanes, operands)
     assert zero is not None
     known, scaled = _vector(start, spec, lanes, operands), _vector(sums, spec, lanes, operands)
     return lambda site: ex.wrapping_subtract(known(site), zero(site) * scaled(site))

@@ -80,6 +80,17 @@ class LinearSpec:
         return any(axis.needs_padding for axis in self.axes)
 
     @property
+    def merges_columns(self) -> bool:
+        """Whether the columns of the kernel read one run of neighbouring elements."""
+        width = self.axes[2]
+        return self.groups == 1 and (width.dilation == 1 or width.kernel == 1)
+
+    @property
+    def run(self) -> int:
+        """Neighbouring elements that one tap adds up."""
+        return self.inner * (self.axes[2].kernel if self.merges_columns else 1)
+
+    @property
     def is_plain(self) -> bool:
         """Whether every output pixel reads just its own input pixel."""
         return self.groups == 1 and all(axis.is_plain for axis in self.axes)

@@ -44,6 +44,9 @@ class Parameter:
 class Operands:
     """Collects the operands of one kernel, in the order in which they are asked for."""
 
+    accumulator_bound: int | None = None
+    """Greatest absolute value of the kernel's int32 sums, where it is known."""
+
     def __init__(self) -> None:
         self._tensors: list[Operand] = []
         self._scalars: dict[str, list[Any]] = {}

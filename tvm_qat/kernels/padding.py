@@ -35,6 +35,22 @@ def padded_activations(
     return padded
 
 
+def flipped(x: PrimExpr) -> PrimExpr:
+    """An int8 as the uint8 that is 128 higher: its sign bit flipped."""
+    return _tir.bitwise_xor(_tir.Cast("uint8", x), _tir.IntImm("uint8", 128))
+
+
+def flipped_copy(data: Any) -> Any:
+    """A flat int8 buffer as uint8, 128 higher."""
+    copy = workspace(data.shape, "uint8")
+    (size,) = data.shape
+    chunk = 4096
+    with loops((_tir.floordiv(size + (chunk - 1), chunk),), worth_threads((size,))) as (block,):
+        with tb.serial(0, _tir.min(chunk, size - block * chunk)) as i:
+            tb.buffer_store(copy, flipped(data[block * chunk + i]), [block * chunk + i])
+    return copy
+
+
 def _copy_row(
     padded: Any, place: tuple[PrimExpr, ...], width: Axis, channels: int, read: Callable[..., PrimExpr]
 ) -> None:

@@ -14,7 +14,9 @@ from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.kernels.builder import Kernel
 from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
 from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.isa import DOT_PRODUCTS, DotProduct
 from tvm_qat.kernels.linear_build import build_linear
+from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
 from tvm_qat.qnn.table import OPS
@@ -47,7 +49,17 @@ def _of_kind(*kinds: str) -> tuple[str, ...]:
     return tuple(spec.name for spec in OPS.values() if spec.kind in kinds)
 
 
+def _dot_row(isa: DotProduct) -> KernelRow:
+    """Sums of products by one instruction set."""
+    return KernelRow(
+        "dot_linear", _of_kind("linear"),
+        lambda fused, target: not has_unknown_size(fused) and isa.runs_on(target) and suits_dot(fused, isa),
+        lambda fused, target: build_linear(fused, target, isa), isa.name,
+    )  # fmt: skip
+
+
 KERNELS: tuple[KernelRow, ...] = (
+    *map(_dot_row, DOT_PRODUCTS),
     KernelRow("plain_any_matmul", ("qnn.dense", "qnn.batch_matmul"), _of_unknown_size, build_any_matmul),
     KernelRow("plain_linear", _of_kind("linear"), _any_llvm, build_linear),
     KernelRow("plain_avg_pool", ("qnn.avg_pool",), _any_llvm, build_avg_pool),

@@ -7,6 +7,7 @@ computes them, and become operands of the kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -30,13 +31,52 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands, Site
 from tvm_qat.qnn.arithmetic import F32, Array, clamp_bounds, multiplier, spread
 from tvm_qat.qnn.params import params_of
-from tvm_qat.qparams import QParams
+from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 Term: TypeAlias = Callable[[Site], PrimExpr]
 TermBuilder: TypeAlias = Callable[[Expr, Sequence[Term], Operands], Term]
 """(call, terms of its data operands, operands of the kernel) -> term of its result."""
 
 _tir = tvm.tirx
+
+
+@dataclass(frozen=True)
+class Saturated:
+    """A term that ends on a narrow integer, and its value before it is narrowed.
+
+    Where the real value is known to stay below 2^31, rounding first and clamping the integers
+    gives what clamping first and rounding gives, in fewer instructions.
+
+    whole : int32 without the zero point.
+    """
+
+    whole: Term
+    zero_point: int
+    qmin: int
+    qmax: int
+    dtype: str
+
+    def __call__(self, site: Site) -> PrimExpr:
+        inside = self.centred(site)
+        return ex.cast(inside + ex.int32(self.zero_point) if self.zero_point else inside, self.dtype)
+
+    def centred(self, site: Site) -> PrimExpr:
+        """int32 minus its own zero point, clamped: an operator that follows need not undo the shift."""
+        low, high = (ex.int32(bound - self.zero_point) for bound in (self.qmin, self.qmax))
+        return _tir.min(_tir.max(self.whole(site), low), high)
+
+    @property
+    def fits_bytes(self) -> bool:
+        return self.dtype in ("int8", "uint8")
+
+    def clamped(self, packed: PrimExpr, lanes: int) -> PrimExpr:
+        """A vector saturated to the dtype, clamped to the range in use where that is narrower."""
+        least, most = STORAGE_RANGE[self.dtype]
+        if self.qmin > least:
+            packed = _tir.max(packed, _tir.Broadcast(_tir.const(self.qmin, self.dtype), lanes))
+        if self.qmax < most:
+            packed = _tir.min(packed, _tir.Broadcast(_tir.const(self.qmax, self.dtype), lanes))
+        return packed
 
 
 def rank_of(expr: Expr) -> int:
@@ -80,6 +120,8 @@ def run_time_parameter(value: Expr, operands: Operands, axis: int | None = None,
 
 def centred(x: Term, dtype: str, zero_point: Array, operands: Operands) -> Term:
     """x - zero_point as int32."""
+    if isinstance(x, Saturated) and np.all(zero_point == x.zero_point):
+        return x.centred
     if not np.any(zero_point):
         return lambda site: ex.cast(x(site), "int32")
     subtract = ex.wrapping_subtract if dtype == "int32" else _plain_subtract
@@ -97,16 +139,38 @@ def scaled(x: Term, factor: Array, operands: Operands) -> Term:
     return lambda site: ex.cast(x(site), "float32") * by(site)
 
 
+_SAFE = 2.0**30
+"""Real values up to here can be rounded to int32 and moved by a 16-bit zero point."""
+
+
 def saturated(
-    real: Term, zero_point: Array, output: QParams, operands: Operands, rounding: str = "half_even"
-) -> Term:
-    """`qnn.arithmetic.saturate` of a float32 term; zero_point broadcasts against the output."""
+    real: Term, zero_point: Array, output: QParams, operands: Operands, rounding: str = "half_even",
+    greatest: float | None = None,
+) -> Term:  # fmt: skip
+    """`qnn.arithmetic.saturate` of a float32 term; zero_point broadcasts against the output.
+
+    greatest : bound of the term's absolute value, NaN excluded; None if there is none.
+    """
+    narrow = output.dtype != "int32" and zero_point.size == 1 and rounding == "half_even"
+    if narrow and greatest is not None and greatest < _SAFE:
+        only = int(zero_point.reshape(()))
+        return Saturated(lambda site: ex.nearest(real(site)), only, *output.range, output.dtype)
     low, high = (constant(bound, operands) for bound in clamp_bounds(zero_point, output))
     shift = constant(zero_point.astype(np.int32), operands) if np.any(zero_point) else None
     dtype = output.dtype
     return lambda site: ex.saturate(
         real(site), low(site), high(site), shift(site) if shift else None, dtype, rounding
     )
+
+
+def greatest_real(dtype: str, zero_point: Array, factor: Array, operands: Operands) -> float | None:
+    """Bound of |float32(q - zero_point) * factor| over all q of `dtype`; sums are bounded by the kernel."""
+    if dtype == "int32":
+        reach = operands.accumulator_bound
+    else:
+        low, high = STORAGE_RANGE[dtype]
+        reach = int(max(high - zero_point.min(), zero_point.max() - low))
+    return None if reach is None else float(reach) * float(np.abs(factor).max())
 
 
 def requantized(
@@ -118,8 +182,10 @@ def requantized(
     axis = source.axis if source.axis is not None else target.axis
     values = centred(x, dtype, spread(source.zero_point, source.axis, ndim), operands)
     if rounding == "half_even":
-        real = scaled(values, spread(multiplier(source, target), axis, ndim), operands)
-        return saturated(real, zero_point, target, operands)
+        factor = multiplier(source, target)
+        real = scaled(values, spread(factor, axis, ndim), operands)
+        greatest = greatest_real(dtype, source.zero_point, factor, operands)
+        return saturated(real, zero_point, target, operands, greatest=greatest)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
     build = _fixed_double if rounding == "tflite" else _fixed_single
     step = build(values, spread(fixed, axis, ndim), spread(shift, axis, ndim), operands)

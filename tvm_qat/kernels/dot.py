@@ -1,0 +1,101 @@
+"""Sums of products by dot-product instructions.
+
+The loops are those of the plain kernel; a tile of accumulators stays in registers, and each step
+adds `depth` products to every accumulator:
+
+    for each tap, for each `depth` neighbouring channels:
+        w[j]     = next vectors of weights
+        x        = depth activations of a pixel, in every lane
+        acc[p,j] = dot(acc[p,j], x, w[j])
+
+Where the channels are no multiple of `depth`, the last step reads the last `depth` of them again,
+with zero weights for those that were added already: nothing is read beyond a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm_qat.ir import tvm
+from tvm_qat.kernels.builder import registers, tb
+from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.isa import DotProduct
+from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
+from tvm_qat.kernels.loops import loops
+from tvm_qat.kernels.terms import Saturated
+
+_tir = tvm.tirx
+_UNROLL = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DotBody(LinearBody):
+    """weights : [blocks, D, H, taps * steps, lanes of a block * depth], see `packing.pack_dot`."""
+
+    isa: DotProduct
+
+    def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+        spec, isa = self.spec, self.isa
+        n, d, h, w = origin
+        depth, height, width = spec.axes
+        run = spec.run
+        whole, rest = divmod(run, isa.depth)
+        steps = whole + bool(rest)
+        first = (block // self.blocks) * spec.inner if spec.groups > 1 else 0
+        taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
+        with loops(taps[:1]) as (kd,), loops(taps[1:2]) as (kh,), loops(taps[2:]) as (kw,):
+            row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
+            columns = [(w + p) * width.stride + kw * width.dilation for p in range(pixels)]
+
+            def step(index: PrimExpr, offset: PrimExpr) -> None:
+                self._step(acc, (block, kd, kh, kw * steps + index), row, columns, first + offset)
+
+            unroll = _UNROLL if whole >= 2 * _UNROLL else 1
+            with loops((whole // unroll,)) as (i,):
+                for u in range(unroll):
+                    step(i * unroll + u, (i * unroll + u) * isa.depth)
+            for k in range(whole - whole % unroll, whole):
+                step(k, k * isa.depth)
+            if rest:
+                step(whole, run - isa.depth)
+
+    def _step(
+        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, offset: PrimExpr
+    ) -> None:
+        isa = self.isa
+        vectors = self.blocking.channels // isa.lanes
+        width = isa.lanes * isa.depth
+        weights = [self.weights.vload([*at, j * width], f"{isa.weight}x{width}") for j in range(vectors)]
+        for p, column in enumerate(columns):
+            data = isa.spread(self.source.vector((*row, column, offset), isa.depth), isa.lanes)
+            for j, weight in enumerate(weights):
+                total = isa.dot(acc[p].vload([j * isa.lanes], f"int32x{isa.lanes}"), data, weight)
+                tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
+
+    def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
+        """Whole groups of four vectors are narrowed by the instruction set's own saturating packs."""
+        group, term = 4 * self.isa.lanes, self.sink.term
+        packs = self.isa.narrow is not None and isinstance(term, Saturated) and term.fits_bytes
+        if not packs or lanes % group or not self.spec.channels_last:
+            super()._finish(acc, pixels, origin, block, lanes)
+            return
+        n, d, h, w = origin
+        for p in range(pixels):
+            for start in range(0, lanes, group):
+                place = (n, d, h, w + p, self._first_channel(block) + start)
+                self._pack(acc[p], start, place)
+
+    def _pack(self, acc: Any, first: int, place: Coordinates) -> None:
+        """Four vectors of accumulators from `first` on -> one vector of bytes at `place`."""
+        isa, term = self.isa, self.sink.term
+        assert isa.narrow is not None and isinstance(term, Saturated)
+        group = 4 * isa.lanes
+        whole = registers(group, "int32")
+        for i in range(0, group, isa.lanes):
+            with tb.vectorized(0, isa.lanes) as lane:
+                channel = (*place[:4], place[4] + i + lane)
+                tb.buffer_store(whole, self.sink.whole(channel, acc[first + i + lane]), [i + lane])
+        parts = [whole.vload([i], f"int32x{isa.lanes}") for i in range(0, group, isa.lanes)]
+        packed = isa.narrow(parts, term.zero_point, term.dtype)
+        self.sink.store_vector(place, term.clamped(packed, group), group)

@@ -1,0 +1,125 @@
+"""Instruction sets that add products: all that the dot-product kernels know of each.
+
+A descriptor is data and three small operations; loops, blocking, packing, tails, borders and the
+order of the epilogue are the same for all. To add an instruction set: its row here.
+
+Every operation is exact. `vpmaddubsw`, which adds two products in 16 bits and saturates, is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm_qat.ir import tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.expressions import PrimExpr
+
+_tir = tvm.tirx
+
+
+@dataclass(frozen=True)
+class DotProduct:
+    """acc[lane] += sum over k < depth of data[k] * weight[lane][k], in int32.
+
+    features : LLVM's names of what the processor must have. lanes : accumulators of one vector.
+    depth : products added by one instruction. data : dtypes of activations that it takes as they
+    are; int8 where that is missing is copied as uint8, 128 higher. weight : dtype of the packed weights.
+    spread : (`depth` activations, lanes) -> int32 vector with them in every lane. dot : (acc, such a
+    vector, weights) -> acc. narrow : four vectors of int32 -> bytes, saturated; None where the
+    compiler's own code is as good. tiles : (pixels, vectors of channels) that fit the registers.
+    """
+
+    name: str
+    features: tuple[str, ...]
+    lanes: int
+    depth: int
+    data: tuple[str, ...]
+    weight: str
+    spread: Callable[[PrimExpr, int], PrimExpr]
+    dot: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]
+    tiles: tuple[tuple[int, int], ...]
+    narrow: Callable[[Sequence[PrimExpr], int, str], PrimExpr] | None = None
+
+    def flips(self, dtype: str) -> bool:
+        """Whether activations of this dtype must be copied with their sign bit flipped."""
+        return dtype == "int8" and dtype not in self.data
+
+    def runs_on(self, target: object) -> bool:
+        """Whether the target's processor has it."""
+        if str(target.kind.name) != "llvm":  # type: ignore[attr-defined]
+            return False
+        with target:  # type: ignore[attr-defined]
+            return all(tvm.target.codegen.llvm_cpu_has_features(name) for name in self.features)
+
+
+def _intrinsic(dtype: str, name: str, *args: PrimExpr) -> PrimExpr:
+    return _tir.call_llvm_pure_intrin(dtype, name, *args)
+
+
+def _four_bytes(data: PrimExpr, lanes: int) -> PrimExpr:
+    return _tir.Broadcast(_tir.reinterpret("int32", data), lanes)
+
+
+def _two_words(data: PrimExpr, lanes: int) -> PrimExpr:
+    """Two bytes, widened to 16 bits each."""
+    return _tir.Broadcast(_tir.reinterpret("int32", _tir.Cast("int16x2", data)), lanes)
+
+
+def _vpdpbusd(bits: int) -> Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]:
+    name = f"llvm.x86.avx512.vpdpbusd.{bits}"
+
+    def dot(acc: PrimExpr, data: PrimExpr, weight: PrimExpr) -> PrimExpr:
+        return _intrinsic(
+            f"int32x{bits // 32}", name, acc, _tir.reinterpret(f"uint8x{bits // 8}", data), weight
+        )
+
+    return dot
+
+
+def _pmaddwd(name: str, lanes: int) -> Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]:
+    """Two 16-bit products added in 32 bits: exact for bytes; the addition to acc wraps."""
+
+    def dot(acc: PrimExpr, data: PrimExpr, weight: PrimExpr) -> PrimExpr:
+        pairs = _intrinsic(f"int32x{lanes}", name, _tir.reinterpret(f"int16x{2 * lanes}", data), weight)
+        return ex.wrapping_add(acc, pairs)
+
+    return dot
+
+
+_IN_ORDER = (0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+"""Where packing leaves the 32-bit groups of a 512-bit vector: it works within 128 bits."""
+
+
+def _pack_512(parts: Sequence[PrimExpr], zero_point: int, dtype: str) -> PrimExpr:
+    """4 x int32x16 -> 64 bytes: saturate to 16 bits, add the zero point, saturate to 8."""
+    halves = [_intrinsic("int16x32", "llvm.x86.avx512.packssdw.512", parts[i], parts[i + 1]) for i in (0, 2)]
+    if zero_point:
+        shift = _tir.Broadcast(_tir.IntImm("int16", zero_point), 32)
+        halves = [_intrinsic("int16x32", "llvm.sadd.sat", half, shift) for half in halves]
+    name = "packuswb" if dtype == "uint8" else "packsswb"
+    packed = _intrinsic("int8x64", f"llvm.x86.avx512.{name}.512", *halves)
+    groups = _tir.reinterpret("int32x16", packed)
+    ordered = _tir.Shuffle([groups], [ex.int32(i) for i in _IN_ORDER])
+    return _tir.reinterpret(f"{dtype}x64", ordered)
+
+
+DOT_PRODUCTS = (
+    DotProduct(
+        "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
+        ((6, 4), (10, 2), (14, 1)), _pack_512,
+    ),
+    DotProduct(
+        "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),
+        ((6, 2), (10, 1)),
+    ),
+    DotProduct(
+        "avx512bw", ("avx512bw",), 16, 2, ("uint8", "int8"), "int16", _two_words,
+        _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((6, 4), (10, 2), (14, 1)), _pack_512,
+    ),
+    DotProduct(
+        "avx2", ("avx2",), 8, 2, ("uint8", "int8"), "int16", _two_words,
+        _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)),
+    ),
+)  # fmt: skip
+"""Best first; a target takes the first that it has."""
