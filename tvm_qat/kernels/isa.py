@@ -82,7 +82,9 @@ def _pmaddwd(name: str, lanes: int) -> Callable[[PrimExpr, PrimExpr, PrimExpr], 
 
     def dot(acc: PrimExpr, data: PrimExpr, weight: PrimExpr) -> PrimExpr:
         pairs = _intrinsic(f"int32x{lanes}", name, _tir.reinterpret(f"int16x{2 * lanes}", data), weight)
-        return ex.wrapping_add(acc, pairs)
+        # Through 64 bits, which LLVM undoes: TVM marks 32-bit sums as free of overflow.
+        total = _tir.Cast(f"int64x{lanes}", acc) + _tir.Cast(f"int64x{lanes}", pairs)
+        return _tir.Cast(f"int32x{lanes}", total)
 
     return dot
 
