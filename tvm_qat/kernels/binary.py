@@ -54,13 +54,15 @@ def _sum(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
 
 def _greatest_sum(call: Expr, sides: Sequence[QParams], output: QParams, operands: Operands) -> float | None:
     """Bound of the sum of both real values; sums of products as operands have none here."""
-    bounds = [
-        None
-        if dtype_of(data) == "int32"
-        else greatest_real(dtype_of(data), side.zero_point, multiplier(side, output), operands)
-        for data, side in zip(call.args[:2], sides, strict=True)
-    ]
-    return None if None in bounds else float(sum(bounds))
+    total = 0.0
+    for data, side in zip(call.args[:2], sides, strict=True):
+        dtype = dtype_of(data)
+        factor = multiplier(side, output)
+        bound = None if dtype == "int32" else greatest_real(dtype, side.zero_point, factor, operands)
+        if bound is None:
+            return None
+        total += bound
+    return total
 
 
 def _product(

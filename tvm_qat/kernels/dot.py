@@ -26,7 +26,6 @@ from tvm_qat.kernels.loops import loops
 from tvm_qat.kernels.terms import Saturated
 
 _tir = tvm.tirx
-_UNROLL = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class DotBody(LinearBody):
             def step(index: PrimExpr, offset: PrimExpr) -> None:
                 self._step(acc, (block, kd, kh, kw * steps + index), row, columns, first + offset)
 
-            unroll = _UNROLL if whole >= 2 * _UNROLL else 1
+            unroll = isa.unroll if whole >= 2 * isa.unroll else 1
             with loops((whole // unroll,)) as (i,):
                 for u in range(unroll):
                     step(i * unroll + u, (i * unroll + u) * isa.depth)

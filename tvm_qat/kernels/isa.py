@@ -26,8 +26,9 @@ class DotProduct:
     depth : products added by one instruction. data : dtypes of activations that it takes as they
     are; int8 where that is missing is copied as uint8, 128 higher. weight : dtype of the packed weights.
     spread : (`depth` activations, lanes) -> int32 vector with them in every lane. dot : (acc, such a
-    vector, weights) -> acc. narrow : four vectors of int32 -> bytes, saturated; None where the
-    compiler's own code is as good. tiles : (pixels, vectors of channels) that fit the registers.
+    vector, weights) -> acc. tiles : (pixels, vectors of channels) that fit the registers, best
+    first. unroll : steps in one turn of the inner loop, as many as spill nothing. narrow : four
+    vectors of int32 -> bytes, saturated; None where the compiler's own code is as good.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DotProduct:
     spread: Callable[[PrimExpr, int], PrimExpr]
     dot: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]
     tiles: tuple[tuple[int, int], ...]
+    unroll: int
     narrow: Callable[[Sequence[PrimExpr], int, str], PrimExpr] | None = None
 
     def flips(self, dtype: str) -> bool:
@@ -109,19 +111,19 @@ def _pack_512(parts: Sequence[PrimExpr], zero_point: int, dtype: str) -> PrimExp
 DOT_PRODUCTS = (
     DotProduct(
         "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
-        ((6, 4), (10, 2), (14, 1)), _pack_512,
+        ((6, 4), (10, 2), (14, 1)), 4, _pack_512,
     ),
     DotProduct(
         "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),
-        ((6, 2), (10, 1)),
+        ((6, 2), (10, 1)), 2,
     ),
     DotProduct(
         "avx512bw", ("avx512bw",), 16, 2, ("uint8", "int8"), "int16", _two_words,
-        _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((6, 4), (10, 2), (14, 1)), _pack_512,
+        _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((4, 4), (8, 2), (12, 1)), 2, _pack_512,
     ),
     DotProduct(
         "avx2", ("avx2",), 8, 2, ("uint8", "int8"), "int16", _two_words,
-        _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)),
+        _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)), 2,
     ),
 )  # fmt: skip
 """Best first; a target takes the first that it has."""

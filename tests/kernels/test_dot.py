@@ -1,0 +1,133 @@
+"""Kernels by dot-product instructions: every remainder, border and end of range; what they compile to."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernels.cases import CASES
+from tests.kernels.harness import TARGETS, Case, case, check_exact, module_of
+from tests.kernels.linear_cases import conv_case, integers
+from tvm_qat.ir import const, relax, tvm
+from tvm_qat.kernels import chosen_kernels, finish, lower
+from tvm_qat.qnn import build as qnn
+from tvm_qat.qnn.table import OPS
+from tvm_qat.qparams import QParams
+
+DOT_TARGETS = {name: target for name, target in TARGETS.items() if name != "plain"}
+ISA = {"x86-64-v3": "avx2", "x86-64-v4": "avx512bw", "cascadelake": "avx512vnni"}
+LINEAR = [name for name, spec in OPS.items() if spec.kind == "linear"]
+
+
+def dense(name: str, rows: int, inner: int, outer: int, dtype: str = "uint8", zero: int = 0) -> Case:
+    """A product that ends on 8 bits, so that the saturating packs are used where they can be."""
+    rng = np.random.default_rng(inner * 100 + outer)
+    w, x = integers(rng, "int8", outer, inner), integers(rng, dtype, rows, inner)
+    bias = rng.integers(-(2**20), 2**20, outer).astype(np.int32)
+    scale = rng.uniform(0.5, 1.5, outer) / (np.sqrt(inner) * 8000)
+    target = QParams(np.array(1.0), np.array(7 if dtype == "uint8" else -3), dtype)
+    source = QParams(scale, dtype="int32", axis=1)
+
+    def graph(data: Any) -> list[Any]:
+        return [
+            qnn.dense(data, const(w), zero),
+            lambda sums: relax.op.add(sums, const(bias)),
+            lambda sums: qnn.requantize(sums, source, target),
+        ]
+
+    return case(name, graph, x, composite=True)
+
+
+def remainders() -> list[Case]:
+    """Inner sizes 1 to 33, outer ones around the widths of vectors and blocks."""
+    outers = (1, 15, 16, 17, 31, 33, 63, 64, 65, 128, 130)
+    return [
+        dense(f"{k} to {outers[k % len(outers)]}", 1 + k % 7, k, outers[k % len(outers)], dtype, zero)
+        for k in range(1, 34)
+        for dtype, zero in (("uint8", (0, 255, 131)[k % 3]), ("int8", (-128, 127, 0)[k % 3]))
+    ]
+
+
+def borders() -> list[Case]:
+    """Padding with zero points at their ends, strides, dilation, groups, one input channel."""
+    rng = np.random.default_rng(5)
+    ends = (("uint8", 0), ("uint8", 255), ("int8", -128), ("int8", 127))
+    return [
+        conv_case(f"{dtype} {zero} {kind}", rng, data=dtype, zero=zero, outer=outer, **options)
+        for (dtype, zero), outer in zip(ends, (64, 65, 16, 40), strict=True)
+        for kind, options in (
+            ("3x3", {"inner": 5}),
+            ("strided", {"inner": 4, "stride": 2, "padding": (2, 1, 0, 1)}),
+            ("dilated", {"inner": 6, "dilation": 2, "padding": (2, 2, 2, 2)}),
+            ("grouped", {"inner": 8, "groups": 3}),
+            ("one channel", {"inner": 1, "kernel": (5, 5), "padding": (2, 2, 2, 2)}),
+            ("transposed", {"inner": 4, "transposed": True, "stride": 2}),
+        )
+    ]
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_every_remainder_equals_the_reference(target: str) -> None:
+    check_exact(remainders(), DOT_TARGETS[target])
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_borders_and_ends_of_range_equal_the_reference(target: str) -> None:
+    check_exact(borders(), DOT_TARGETS[target])
+
+
+@pytest.mark.parametrize("op", LINEAR)
+def test_sums_of_products_equal_the_reference_with_vnni(op: str) -> None:
+    if "cascadelake" not in TARGETS:
+        pytest.skip("this machine has no AVX-512 VNNI")
+    check_exact(CASES[op](), TARGETS["cascadelake"])
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_the_best_instruction_set_of_a_target_is_taken(target: str) -> None:
+    lowered = lower(module_of([dense("one", 4, 64, 64)]), DOT_TARGETS[target])
+    (kernel,) = chosen_kernels(lowered)
+    assert (kernel["kernel"], kernel["isa"]) == ("dot_linear", ISA[target])
+
+
+def test_a_plain_target_and_a_wide_input_take_the_plain_kernel() -> None:
+    lowered = lower(module_of([dense("one", 4, 64, 64)]), TARGETS["plain"])
+    assert [kernel["kernel"] for kernel in chosen_kernels(lowered)] == ["plain_linear"]
+
+
+def inner_loops(assembly: str, instruction: str) -> list[list[str]]:
+    """The bodies of loops without a jump inside that hold `instruction`."""
+    found, body = [], []
+    for line in assembly.splitlines():
+        text = line.strip()
+        if re.match(r"\.LBB\w+:", text):
+            body = []
+        elif re.match(r"j\w+\s", text):
+            if any(instruction in one for one in body):
+                found.append(body)
+            body = []
+        elif text and not text.startswith((".", "#")):
+            body.append(text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction"),
+    [("cascadelake", "vpdpbusd"), ("x86-64-v4", "vpmaddwd"), ("x86-64-v3", "vpmaddwd")],
+)
+def test_no_accumulator_leaves_its_register_in_an_inner_loop(target: str, instruction: str) -> None:
+    """Vectors are only loaded there, never stored: a store would be a spill."""
+    chosen = DOT_TARGETS.get(target)
+    if chosen is None:
+        pytest.skip(f"this machine is no {target}")
+    rng = np.random.default_rng(0)
+    cases = [dense("rows", 24, 256, 64), conv_case("3x3", rng, size=(12, 24), inner=64, outer=64)]
+    executable = tvm.compile(lower(module_of(cases), chosen), chosen, relax_pipeline=finish(chosen))
+    loops = inner_loops(executable.mod.imports[0].inspect_source("asm"), instruction)
+    assert loops
+    for body in loops:
+        stores = [line for line in body if re.match(r"v?mov\w+\s+%[xyz]mm\d+, ", line) and line.endswith(")")]
+        assert not stores, stores
