@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvm_qat.ir import IRModule, relax, tvm
+from tvm_qat.kernels.own_functions import OwnFunctions
 from tvm_qat.kernels.schedule import ScheduleOnCPU
 from tvm_qat.kernels.strict_float import StrictFloat
 
@@ -21,6 +22,7 @@ def build_passes(target: Any) -> list[Any]:
         t.FuseOps(),
         t.FuseTIR(),
         ScheduleOnCPU(),
+        OwnFunctions(),
         StrictFloat(),
         t.RewriteDataflowReshape(),
         t.ToNonDataflow(),
