@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,11 @@ def view(of: Any, shape: Sequence[Any]) -> Any:
     return tb.decl_buffer(tuple(shape), str(of.dtype), data=of.data, layout=None)
 
 
+def _root(operands: int) -> Any:
+    """A block around functions of one operand: TVM looks into these for reshapes and insists on it."""
+    return tb.sblock("root") if operands == 1 else nullcontext()
+
+
 def prim_func(
     name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str,
     body: Callable[[dict[str, Any], Any], None],
@@ -76,5 +82,6 @@ def prim_func(
             tb.func_attr({"tirx.noalias": True, "op_pattern": 8, "tirx.is_scheduled": True})
             buffers = {o.name: tb.arg(o.name, buffer(symbols.shape(o.shape), o.dtype)) for o in operands}
             output = tb.arg("output", buffer(symbols.shape(out_shape), out_dtype))
-            body(buffers, output)
+            with _root(len(buffers)):
+                body(buffers, output)
     return Kernel(builder.get(), [o.value for o in operands])

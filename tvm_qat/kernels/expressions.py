@@ -5,7 +5,7 @@ Every kernel, fused or not, builds its formulas from these, so each formula exis
 Rounding needs no call into the C library, so that every loop vectorizes on every target:
 
 - half to even, |x| < 2^22: adding 1.5 * 2^23 leaves no bits for a fraction, and the addition
-  itself rounds half to even; subtracting it again is exact.
+  itself rounds half to even; the last bits of the sum then are the whole number.
 - half to even, any x: 2^23 of x's own sign does the same up to 2^23; beyond that every float32
   is whole already.
 - the other roundings start from the truncation of x through int32, which is exact because x is
@@ -29,6 +29,7 @@ PrimExpr: TypeAlias = Any
 
 _tir = tvm.tirx
 _MAGIC = 1.5 * 2.0**23
+_MAGIC_BITS = 0x4B400000
 _NARROW = ("int8", "uint8", "int16", "uint16")
 
 
@@ -54,8 +55,9 @@ def _whole(x: PrimExpr) -> PrimExpr:
     return cast(cast(x, "int32"), "float32")
 
 
-def _half_even_narrow(x: PrimExpr) -> PrimExpr:
-    return fence(x + float32(_MAGIC)) - float32(_MAGIC)
+def _half_even_narrow(x: PrimExpr, plus: PrimExpr) -> PrimExpr:
+    """x rounded to int32, plus an int32: the bits of x + 1.5 * 2^23 count in ones."""
+    return _tir.reinterpret("int32", fence(x + float32(_MAGIC))) + (plus - int32(_MAGIC_BITS))
 
 
 def _half_even_wide(x: PrimExpr) -> PrimExpr:
@@ -97,11 +99,12 @@ _ROUNDINGS: dict[str, Callable[[PrimExpr], PrimExpr]] = {
 }
 
 
-def round_to_int(x: PrimExpr, rounding: str, dtype: str) -> PrimExpr:
-    """x, already clamped to the range of `dtype` (shifted by a zero point), as whole int32."""
+def round_to_int(x: PrimExpr, rounding: str, dtype: str, plus: PrimExpr | None = None) -> PrimExpr:
+    """x, already clamped to the range of `dtype` (shifted by a zero point), as whole int32, plus `plus`."""
     if rounding == "half_even" and dtype in _NARROW:
-        return cast(_half_even_narrow(x), "int32")
-    return cast(_ROUNDINGS[rounding](x), "int32")
+        return _half_even_narrow(x, int32(0) if plus is None else plus)
+    whole = cast(_ROUNDINGS[rounding](x), "int32")
+    return whole if plus is None else whole + plus
 
 
 def wrapping_add(x: PrimExpr, y: PrimExpr) -> PrimExpr:
@@ -126,8 +129,7 @@ def saturate(
     real: PrimExpr, low: PrimExpr, high: PrimExpr, zero_point: PrimExpr | None, dtype: str, rounding: str
 ) -> PrimExpr:
     """round(clamp(real, low, high)) + zero_point; low and high are float32 and whole."""
-    whole = round_to_int(_tir.min(_tir.max(real, low), high), rounding, dtype)
-    return cast(whole if zero_point is None else whole + zero_point, dtype)
+    return cast(round_to_int(_tir.min(_tir.max(real, low), high), rounding, dtype, zero_point), dtype)
 
 
 def float_bounds(zero_point: PrimExpr, qmin: int, qmax: int) -> tuple[PrimExpr, PrimExpr]:

@@ -8,7 +8,8 @@ float64 over every exponent, in units in the last place (`ERROR_ULP`; tested):
     tanh 6.0   sigmoid 2.4   erf 6.2   pow 0.51
 
 NaN gives NaN (its payload is not defined), infinities give the limits, results too large give
-infinity, and results below 2^-126 are rounded to subnormal numbers.
+infinity, and results below 2^-126 are rounded to subnormal numbers (of sigmoid and of
+exp_of_negative: to subnormal numbers or, below 2^-126.5, to zero).
 
 - exp: x = n * ln 2 + r, |r| <= ln(2) / 2, with ln 2 in two parts, the first of 9 bits so that n times
   it is exact; e^r = 1 + r + r^2 q(r). 2^n is multiplied in two halves, so that the result overflows
@@ -36,7 +37,7 @@ Formula: TypeAlias = Callable[..., Number]
 
 ERROR_ULP = {
     "exp": 1.0, "exp2": 1.0, "log": 0.9, "log2": 1.8, "log10": 2.3, "log1p": 2.5, "tanh": 6.0,
-    "sigmoid": 2.4, "erf": 6.2, "pow": 0.51,
+    "sigmoid": 2.4, "erf": 6.2, "pow": 0.51, "exp_of_negative": 1.0,
 }  # fmt: skip
 
 _MAGIC = 1.5 * 2.0**23
@@ -82,7 +83,7 @@ def _nearest(m: Numbers, x: Number) -> tuple[Number, Number]:
 
 
 def _power_of_two(m: Numbers, n: Number) -> Number:
-    """2^n; -126 <= n <= 127."""
+    """2^n; -126 <= n <= 127, and zero for n = -127."""
     return m.bits(m.shift_left(n + m.of(127, "int32"), 23), "float32")
 
 
@@ -108,10 +109,10 @@ def exp(m: Numbers, x: Number) -> Number:
 
 
 def exp_of_negative(m: Numbers, x: Number) -> Number:
-    """exp of x <= 0; results below 2^-126 are zero. What softmax needs, and a third faster."""
-    inside = m.named(m.select(x < m.of(-87.0), m.of(-87.0), x))
+    """exp of x <= 0, a third faster: from -88 on 2^n is zero, and so is the result."""
+    inside = m.named(m.select(x < m.of(-88.0), m.of(-88.0), x))
     power, n = _split_exp(m, inside)
-    return m.select(x < m.of(-87.0), m.of(0.0), power * _power_of_two(m, n))
+    return power * _power_of_two(m, n)
 
 
 def exp2(m: Numbers, x: Number) -> Number:
@@ -190,8 +191,11 @@ def erf(m: Numbers, x: Number) -> Number:
 
 
 def sigmoid(m: Numbers, x: Number) -> Number:
-    """e / (1 + e) or 1 / (1 + e), e = exp(-|x|): neither overflows nor loses small results."""
-    e = m.named(exp(m, m.named(m.of(0.0) - m.magnitude(x))))
+    """e / (1 + e) or 1 / (1 + e), e = exp(-|x|): nothing overflows, and small results are exact.
+
+    Zero below -87.7, where the result would be subnormal.
+    """
+    e = m.named(exp_of_negative(m, m.named(m.of(0.0) - m.magnitude(x))))
     return m.named(m.select(x < m.of(0.0), e, m.of(1.0))) / m.named(m.of(1.0) + e)
 
 
@@ -237,9 +241,9 @@ def power(m: Numbers, x: Number, y: Number) -> Number:
 
 FORMULAS: dict[str, Formula] = {
     "exp": exp, "exp2": exp2, "log": log, "log2": log2, "log10": log10, "log1p": log1p,
-    "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "pow": power,
+    "tanh": tanh, "sigmoid": sigmoid, "erf": erf, "pow": power, "exp_of_negative": exp_of_negative,
 }  # fmt: skip
-"""By the name of TVM's intrinsic, tirx.<name>."""
+"""By the name of TVM's intrinsic, tirx.<name>; the last has none."""
 
 
 def expression(formula: Formula, *arguments: Any) -> Any:

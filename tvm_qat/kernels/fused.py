@@ -29,7 +29,6 @@ from tvm_qat.kernels.terms import Term, constant
 from tvm_qat.qnn.arithmetic import Array
 from tvm_qat.qnn.table import OPS
 
-COMPOSITE = "qnn.fused"
 _ANCHORED = ("linear", "reduction", "movement")
 
 
@@ -96,6 +95,10 @@ class Fused:
         if any(size != 1 for size in others):
             return None, carried
         return aligned.reshape(-1), rest[0]
+
+    def value_of(self, expr: Expr, operands: Operands) -> Term:
+        """The value of an operand of one of the calls."""
+        return self._term(expr, operands, None)
 
     def term(self, operands: Operands, carried: Var | None = None) -> Term:
         """The value of an element of the result.

@@ -29,14 +29,17 @@ from tvm_qat.ir import (
     tvm,
     with_source,
 )
-from tvm_qat.kernels.fused import COMPOSITE, Fused, fused_of_call, fused_of_function
+from tvm_qat.kernels.fused import Fused, fused_of_call, fused_of_function
+from tvm_qat.kernels.islands import gather_islands
 from tvm_qat.kernels.table import choose
+from tvm_qat.qnn.composite import COMPOSITE
 
 KERNEL, ISA, SOURCES = "qat.kernel", "qat.isa", "qat.sources"
 
 
 def lower(mod: IRModule, target: Any) -> IRModule:
     """Raises UnsupportedError, naming the node, where no kernel can be made."""
+    mod = gather_islands(mod)
     composites = {gvar.name_hint: func for gvar, func in mod.functions_items() if _is_composite(func)}
 
     def make_visit(_func: Function) -> Any:

@@ -54,8 +54,10 @@ def call(name: str, *arguments: Any) -> Any:
 
 def _replace(old: Any) -> Any:
     dialect, _, name = str(getattr(old.op, "name", "")).partition(".")
+    if dialect not in ("tirx", "prim") or name not in FORMULAS:
+        return old
     dtype = str(old.ty.dtype)
-    if dialect not in ("tirx", "prim") or name not in FORMULAS or dtype not in _COMPUTED_IN_FLOAT32:
+    if dtype not in _COMPUTED_IN_FLOAT32:
         return old
     arguments = [ex.cast(argument, "float32") for argument in old.args]
     product = _whole_power(*arguments) if name == "pow" else None
@@ -84,6 +86,7 @@ def _register(name: str, arguments: int) -> None:
     op.set_num_inputs(arguments)
     op.set_attr("TCallEffectKind", _PURE)
     op.set_attr("TVectorizable", True)
+    op.set_attr("TScriptPrinterName", name)
     register_intrin_lowering(name, target="llvm", f=_lowered)
 
 

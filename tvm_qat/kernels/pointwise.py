@@ -12,6 +12,7 @@ from tvm_qat.ir import Expr, array_of, attrs_of, dtype_of, is_const, op_name, so
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.binary import BINARY
 from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.float_terms import FLOAT_BINARY, FLOAT_TERMS
 from tvm_qat.kernels.operands import Operands, Parameter, Site
 from tvm_qat.kernels.terms import (
     Term,
@@ -31,7 +32,8 @@ _tir = tvm.tirx
 
 def term_of(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
     """The value of an elementwise call, given the terms of its data operands."""
-    build = TERMS.get(op_name(call))
+    floats = op_name(call) in FLOAT_TERMS and dtype_of(call.args[0]) == "float32"
+    build = (FLOAT_TERMS if floats else TERMS).get(op_name(call))
     if build is None:
         raise UnsupportedError(located(f"{op_name(call)} is not elementwise", node=source_of(call)))
     return build(call, inputs, operands)
@@ -39,7 +41,7 @@ def term_of(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
 
 def data_arguments(call: Expr) -> int:
     """How many leading arguments of an elementwise call are data, not parameters."""
-    return 2 if op_name(call) in _BINARY else 1
+    return 2 if op_name(call) in _BINARY or op_name(call) in FLOAT_BINARY else 1
 
 
 def _requantize(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:

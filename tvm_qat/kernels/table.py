@@ -13,12 +13,15 @@ from typing import Any
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.kernels.builder import Kernel
 from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
+from tvm_qat.kernels.float_terms import FLOAT_TERMS
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DOT_PRODUCTS, DotProduct
 from tvm_qat.kernels.linear_build import build_linear
 from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
+from tvm_qat.kernels.pooling import build_max_pool
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
+from tvm_qat.kernels.rows import ROW_OPERATORS, build_rows, has_row_operator
 from tvm_qat.qnn.table import OPS
 
 
@@ -28,6 +31,10 @@ def _any_llvm(_fused: Fused, target: Any) -> bool:
 
 def _of_unknown_size(fused: Fused, target: Any) -> bool:
     return _any_llvm(fused, target) and has_unknown_size(fused)
+
+
+def _of_rows(fused: Fused, target: Any) -> bool:
+    return _any_llvm(fused, target) and has_row_operator(fused)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ def _dot_row(isa: DotProduct) -> KernelRow:
     )  # fmt: skip
 
 
+_ELEMENTWISE = (*_of_kind("pointwise", "boundary", "training"), *FLOAT_TERMS)
+
+
 KERNELS: tuple[KernelRow, ...] = (
     *map(_dot_row, DOT_PRODUCTS),
     KernelRow("plain_any_matmul", ("qnn.dense", "qnn.batch_matmul"), _of_unknown_size, build_any_matmul),
@@ -66,9 +76,9 @@ KERNELS: tuple[KernelRow, ...] = (
     KernelRow("plain_mean", ("qnn.mean",), _any_llvm, build_mean),
     KernelRow("plain_softmax", ("qnn.softmax",), _any_llvm, build_softmax),
     KernelRow("plain_concatenate", ("qnn.concatenate",), _any_llvm, build_concatenate),
-    KernelRow(
-        "plain_elementwise", _of_kind("pointwise", "boundary", "training"), _any_llvm, build_elementwise
-    ),
+    KernelRow("plain_max_pool", ("relax.nn.max_pool2d",), _any_llvm, build_max_pool),
+    KernelRow("plain_rows", _ELEMENTWISE + ROW_OPERATORS, _of_rows, build_rows),
+    KernelRow("plain_elementwise", _ELEMENTWISE, _any_llvm, build_elementwise),
 )
 
 

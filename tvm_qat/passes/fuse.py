@@ -26,23 +26,17 @@ from tvm_qat.ir import (
     Function,
     IRModule,
     MatchCast,
-    TensorType,
     Var,
     bindings_of,
-    dtype_of,
     is_const,
-    match_again,
     op_name,
     operands,
     rebuild,
     same_shape,
     shape_of,
-    source_of,
-    substitute,
-    tvm,
     uses_of,
-    with_source,
 )
+from tvm_qat.qnn.composite import with_composites
 from tvm_qat.qnn.table import OPS
 
 _FOLLOWERS = frozenset(
@@ -66,20 +60,12 @@ class _Group:
 
 
 def _fuse_function(func: Function, builder: BlockBuilder) -> Expr:
-    groups = _groups(func)
-    env: dict[Var, Expr] = {}
-    for binding in bindings_of(func):
-        group = groups.get(binding.var)
-        if group is not None and not group.members[-1].var.same_as(binding.var):
-            continue
-        value = _call_composite(builder, group, env) if group else substitute(binding.value, env)
-        value = with_source(value, source_of(binding.value))
-        if isinstance(binding, MatchCast):
-            value = match_again(builder, binding, value)
-        if binding.var.same_as(func.body.body):
-            return builder.emit_output(value, binding.var.name)
-        env[binding.var] = builder.emit(value, binding.var.name)
-    return builder.emit_output(substitute(func.body.body, env))
+    names = {var: (_name(group), group.members) for var, group in _groups(func).items()}
+    return with_composites(func, builder, names)
+
+
+def _name(group: _Group) -> str:
+    return f"fused_{op_name(group.members[0].value).removeprefix('qnn.')}"
 
 
 def _groups(func: Function) -> dict[Var, _Group]:
@@ -120,53 +106,3 @@ def _joins(operand: Expr, call: Expr, data: Var) -> bool:
     if isinstance(operand, Var):
         return operand.same_as(data) or same_shape(shape_of(operand), shape_of(call))
     return is_const(operand) or not isinstance(operand, Call)
-
-
-def _call_composite(builder: BlockBuilder, group: _Group, env: dict[Var, Expr]) -> Expr:
-    """A call of a new private function that holds the group's bindings."""
-    inside = {member.var for member in group.members}
-    outer: list[Var] = []
-    for member in group.members:
-        for operand in operands(member.value):
-            if isinstance(operand, Var) and operand not in inside and operand not in outer:
-                outer.append(operand)
-    arguments = [env.get(var, var) for var in outer]
-    anchor = op_name(group.members[0].value).removeprefix("qnn.")
-    composite = _composite(group, dict(zip(outer, _parameters(outer), strict=True)))
-    return Call(builder.add_func(composite, f"fused_{anchor}"), arguments)
-
-
-def _parameters(outer: list[Var]) -> list[Var]:
-    """Parameters for `outer` whose symbolic dimensions belong to the composite alone.
-
-    A dimension such as h // 2 becomes one variable: nothing inside could define its h.
-    """
-    known: list[tuple[Any, Any]] = []
-    return [Var(f"x{i}", _own_type(var, known)) for i, var in enumerate(outer)]
-
-
-def _own_type(var: Var, known: list[tuple[Any, Any]]) -> Any:
-    shape = shape_of(var)
-    return var.ty if shape is None else TensorType([_own_dimension(d, known) for d in shape], dtype_of(var))
-
-
-def _own_dimension(dim: Any, known: list[tuple[Any, Any]]) -> Any:
-    """An integer, or the composite's variable for `dim`; `known` holds the pairs made so far."""
-    if isinstance(dim, int):
-        return dim
-    for theirs, own in known:
-        if same_shape((dim,), (theirs,)):
-            return own
-    known.append((dim, tvm.tirx.Var(f"d{len(known)}", "int64")))
-    return known[-1][1]
-
-
-def _composite(group: _Group, env: dict[Var, Expr]) -> Function:
-    builder = BlockBuilder()
-    with builder.function("composite", list(env.values()), attrs={"Composite": "qnn.fused"}, private=True):
-        with builder.dataflow():
-            for member in group.members[:-1]:
-                env[member.var] = builder.emit(substitute(member.value, env))
-            result = builder.emit_output(substitute(group.members[-1].value, env))
-        builder.emit_func_output(result)
-    return builder.get()["composite"]

@@ -1,7 +1,7 @@
 """Evaluates a Relax module binding by binding: the oracle for whole models.
 
-Operators of the dialect are evaluated by their NumPy reference; every other operator is
-compiled by TVM alone, in its plainest form. On the imported module this gives the simulation
+Operators of the dialect are evaluated by their NumPy reference; every other operator is compiled
+by itself for the plainest target, since exponentials and sums of floats are defined by our kernels. On the imported module this gives the simulation
 (what training saw), on the folded module the integer result that compiled code must repeat.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tvm_qat import kernels
 from tvm_qat.errors import InputError
 from tvm_qat.ir import (
     BlockBuilder,
@@ -127,6 +128,7 @@ def _value(mod: IRModule, expr: Expr, env: dict[Var, Any]) -> Any:
 
 
 _compiled: dict[str, Any] = {}
+_TARGET = tvm.target.Target("llvm")
 
 
 def _evaluate_float(mod: IRModule, call: Expr, operands: Sequence[Any]) -> Any:
@@ -135,7 +137,8 @@ def _evaluate_float(mod: IRModule, call: Expr, operands: Sequence[Any]) -> Any:
     key = alone.script(show_meta=True)
     if key not in _compiled:
         with tvm.transform.PassContext(opt_level=0):
-            executable = relax.build(alone, target="llvm")
+            lowered = kernels.finish(_TARGET)(kernels.lower(alone, _TARGET))
+            executable = relax.build(lowered, target=_TARGET, relax_pipeline=None)
         _compiled[key] = relax.VirtualMachine(executable, tvm.cpu())
     result = _compiled[key]["main"](*[tvm.runtime.tensor(np.asarray(t, order="C")) for t in tensors])
     if hasattr(result, "numpy"):
