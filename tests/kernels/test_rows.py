@@ -96,7 +96,9 @@ def test_sums_have_the_stated_order() -> None:
         lanes[i % LANES] += value * value
     mean = _halved(lanes) / np.float32(77)
     want = x * (np.float32(1) / np.sqrt(mean + np.float32(0)))
-    mod = _module(lambda v: [_op.nn.rms_norm(v, const(np.ones(77, np.float32)), axes=[-1], epsilon=0.0)], x.shape)
+    mod = _module(
+        lambda v: [_op.nn.rms_norm(v, const(np.ones(77, np.float32)), axes=[-1], epsilon=0.0)], x.shape
+    )
     assert np.array_equal(_run(mod, x, TARGETS["plain"]), want)
 
 

@@ -168,7 +168,9 @@ def log1p(m: Numbers, x: Number) -> Number:
     u = m.named(m.fence(m.of(1.0) + x))
     step = m.named(m.fence(u - m.of(1.0)))
     lost = m.equal(step, m.of(0.0))
-    ratio = m.select(m.both(x < m.of(float("inf")), x > m.of(-1.0)), x / m.select(lost, m.of(1.0), step), m.of(1.0))
+    ratio = m.select(
+        m.both(x < m.of(float("inf")), x > m.of(-1.0)), x / m.select(lost, m.of(1.0), step), m.of(1.0)
+    )
     return m.select(lost, x, log(m, u) * ratio)
 
 
@@ -229,8 +231,12 @@ def power(m: Numbers, x: Number, y: Number) -> Number:
     result = m.named(m.cast(_exp2_wide(m, m.named(exponent * _log2_wide(m, size))), "float32"))
     small = m.magnitude(y) < m.of(2.0**24)
     whole = m.named(m.cast(m.select(small, y, zero), "int32"))
-    odd = m.both(small, m.both(m.equal(m.cast(whole, "float32"), y), m.equal(m.masked(whole, 1), m.of(1, "int32"))))
-    signed = m.named(m.select(m.both(odd, m.bits(x, "int32") < m.of(0, "int32")), result * m.of(-1.0), result))
+    odd = m.both(
+        small, m.both(m.equal(m.cast(whole, "float32"), y), m.equal(m.masked(whole, 1), m.of(1, "int32")))
+    )
+    signed = m.named(
+        m.select(m.both(odd, m.bits(x, "int32") < m.of(0, "int32")), result * m.of(-1.0), result)
+    )
     broken = m.both(small, m.both(x < zero, x > m.of(float("-inf"))))
     broken = m.both(broken, m.differ(m.cast(whole, "float32"), y))
     real = m.named(m.select(broken, m.of(float("nan")), signed))

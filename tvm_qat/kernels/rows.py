@@ -73,7 +73,9 @@ class _Row:
         self.each(lambda i: tb.buffer_store(memory, values(i), [i]))
         return lambda i: memory[i]
 
-    def fold(self, values: Values, combine: Callable[[PrimExpr, PrimExpr], PrimExpr], first: float) -> PrimExpr:
+    def fold(
+        self, values: Values, combine: Callable[[PrimExpr, PrimExpr], PrimExpr], first: float
+    ) -> PrimExpr:
         acc = workspace((LANES,), "float32")
         with tb.vectorized(0, LANES) as lane:
             tb.buffer_store(acc, float32(first), [lane])
@@ -171,7 +173,9 @@ def build_rows(fused: Fused, target: Any) -> Kernel:
 
 
 @contextmanager
-def _rows(outer: list[Any], length: int, kept: int) -> Iterator[tuple[tuple[PrimExpr, ...], Callable[[], Any]]]:
+def _rows(
+    outer: list[Any], length: int, kept: int
+) -> Iterator[tuple[tuple[PrimExpr, ...], Callable[[], Any]]]:
     """A loop over rows, which share `kept` rows of scratch memory for as many as one step does."""
     total = product(outer)
     steps = -(-total // _ROWS_AT_ONCE) if isinstance(total, int) else tvm.tirx.ceildiv(total, _ROWS_AT_ONCE)
