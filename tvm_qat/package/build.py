@@ -32,7 +32,7 @@ def tvm_passes() -> frozenset[str]:
 
 def executable_of(mod: IRModule, target: Any) -> Any:
     """Code for a module that holds VM calls and PrimFuncs only."""
-    return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None, exec_mode="compiled")
+    return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None)
 
 
 def order_shape_stores(mod: IRModule) -> IRModule:

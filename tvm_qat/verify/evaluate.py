@@ -1,8 +1,9 @@
 """Evaluates a Relax module binding by binding: the oracle for whole models.
 
 Operators of the dialect are evaluated by their NumPy reference; every other operator is compiled
-by itself for the plainest target, since exponentials and sums of floats are defined by our kernels. On the imported module this gives the simulation
-(what training saw), on the folded module the integer result that compiled code must repeat.
+by itself for the plainest target, since exponentials and sums of floats are defined by our kernels.
+On the imported module this gives the simulation (what training saw), on the folded module the
+integer result that compiled code must repeat.
 """
 
 from __future__ import annotations
