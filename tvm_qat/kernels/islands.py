@@ -1,4 +1,4 @@
-"""Joins neighbouring elementwise calls, float or not, around at most one operator of whole rows.
+"""Joins neighbouring elementwise calls around at most one operator of rows or one transposition.
 
     a = qnn.dequantize(c)                          def island(c):
     b = erf(a)                                         a = ...; b = ...; d = ...
@@ -41,6 +41,7 @@ from tvm_qat.ir import (
     uses_of,
 )
 from tvm_qat.kernels.float_terms import FLOAT_TERMS
+from tvm_qat.kernels.permuted import PERMUTE, is_permutation
 from tvm_qat.kernels.pointwise import data_arguments
 from tvm_qat.kernels.pooling import is_max_pool
 from tvm_qat.kernels.rows import is_row_operator
@@ -54,11 +55,13 @@ _ELEMENTWISE_KINDS = ("pointwise", "boundary")
 
 @dataclass
 class _Group:
-    """members : bindings, last first. size : terms with repetition. row : the operator of rows."""
+    """members : bindings, last first. size : terms with repetition. special : the one that needs loops
+    of its own, a transposition or an operator of rows.
+    """
 
     members: list[Any] = field(default_factory=list)
     repeated: dict[Var, int] = field(default_factory=dict)
-    row: Var | None = None
+    special: Var | None = None
 
     @property
     def size(self) -> int:
@@ -67,8 +70,8 @@ class _Group:
     def add(self, binding: Any, times: int) -> None:
         self.members.append(binding)
         self.repeated[binding.var] = times
-        if is_row_operator(binding.value):
-            self.row = binding.var
+        if _is_special(binding.value):
+            self.special = binding.var
 
 
 def gather_islands(mod: IRModule) -> IRModule:
@@ -108,6 +111,8 @@ def _may_join(binding: Any) -> bool:
     name = op_name(call)
     if name in OPS:
         return OPS[name].kind in _ELEMENTWISE_KINDS and _known_parameters(call)
+    if is_permutation(call):
+        return True
     if name not in FLOAT_TERMS and not is_row_operator(call):
         return False
     return dtype_of(call) == "float32" and all(
@@ -132,16 +137,22 @@ def _group_of_users(binding: Any, users: list[Any], group_of: dict[Var, _Group])
         if not _fits(binding.var, value):
             return None
         found = group
-    if found is None or (found.row is not None and is_row_operator(binding.value)):
+    if found is None or (found.special is not None and _is_special(binding.value)):
         return None
     return found if found.size + _repetitions(binding, users, found) <= MOST_TERMS else None
 
 
 def _fits(var: Var, user: Expr) -> bool:
     """Whether a user reads `var` element by element: as data, in its own shape."""
+    if op_name(user) == PERMUTE:
+        return True
     count = 1 if is_row_operator(user) else data_arguments(user)
     others = any(operand.same_as(var) for operand in operands(user)[count:])
     return not others and same_shape(shape_of(var), shape_of(user))
+
+
+def _is_special(call: Expr) -> bool:
+    return is_row_operator(call) or is_permutation(call)
 
 
 def _repetitions(binding: Any, users: list[Any], group: _Group) -> int:
@@ -149,4 +160,5 @@ def _repetitions(binding: Any, users: list[Any], group: _Group) -> int:
 
 
 def _worthwhile(group: _Group) -> bool:
-    return len(group.members) > 1 or op_name(group.members[0].value) not in OPS
+    alone = op_name(group.members[0].value)
+    return len(group.members) > 1 or (alone not in OPS and alone != PERMUTE)

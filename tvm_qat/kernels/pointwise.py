@@ -6,6 +6,7 @@ Epilogues of convolutions and kernels of their own use the same terms.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.ir import Expr, array_of, attrs_of, dtype_of, is_const, op_name, source_of, tvm
@@ -142,6 +143,14 @@ def _relu(call: Expr, inputs: Sequence[Term], _operands: Operands) -> Term:
     return lambda s: _tir.max(inputs[0](s), zero)
 
 
+def _permute(call: Expr, inputs: Sequence[Term], _operands: Operands) -> Term:
+    """Axis i of the result is axis axes[i] of the operand."""
+    ndim = rank_of(call.args[0])
+    axes = [int(axis) for axis in call.attrs.axes] if call.attrs.axes else list(range(ndim))[::-1]
+    places = [axes.index(axis) for axis in range(ndim)]
+    return lambda site: inputs[0](replace(site, index=tuple(site.index[i] for i in places)))
+
+
 _BINARY: dict[str, TermBuilder] = {
     **BINARY,
     "relax.add": _plain(_add),
@@ -159,5 +168,6 @@ TERMS: dict[str, TermBuilder] = {
     "qnn.lut": _lut,
     "relax.clip": _clip,
     "relax.nn.relu": _relu,
+    "relax.permute_dims": _permute,
 }
 """Every operator that may stand in an epilogue or in a kernel of its own."""

@@ -126,10 +126,13 @@ def _layer_norm(row: _Row, call: Expr, data: Values, others: list[Values]) -> Va
     spread = row.mean(lambda i: (data(i) - centre) * (data(i) - centre))
     factor = scalar(float32(1.0) / _tir.sqrt(spread + float32(float(attrs["epsilon"]))))
     gamma, beta = others
-    scaled = (lambda i: (data(i) - centre) * factor * gamma(i)) if attrs.get("scale", True) else (
-        lambda i: (data(i) - centre) * factor
-    )  # fmt: skip
-    return (lambda i: scaled(i) + beta(i)) if attrs.get("center", True) else scaled
+
+    def value(i: PrimExpr) -> PrimExpr:
+        result = (data(i) - centre) * factor
+        result = result * gamma(i) if attrs.get("scale", True) else result
+        return result + beta(i) if attrs.get("center", True) else result
+
+    return value
 
 
 def _rms_norm(row: _Row, call: Expr, data: Values, others: list[Values]) -> Values:

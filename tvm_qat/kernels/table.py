@@ -19,6 +19,7 @@ from tvm_qat.kernels.isa import DOT_PRODUCTS, DotProduct
 from tvm_qat.kernels.linear_build import build_linear
 from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
+from tvm_qat.kernels.permuted import PERMUTE, build_permuted, has_permutation
 from tvm_qat.kernels.pooling import build_max_pool
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
 from tvm_qat.kernels.rows import ROW_OPERATORS, build_rows, has_row_operator
@@ -31,6 +32,10 @@ def _any_llvm(_fused: Fused, target: Any) -> bool:
 
 def _of_unknown_size(fused: Fused, target: Any) -> bool:
     return _any_llvm(fused, target) and has_unknown_size(fused)
+
+
+def _of_permuted(fused: Fused, target: Any) -> bool:
+    return _any_llvm(fused, target) and has_permutation(fused)
 
 
 def _of_rows(fused: Fused, target: Any) -> bool:
@@ -78,6 +83,7 @@ KERNELS: tuple[KernelRow, ...] = (
     KernelRow("plain_concatenate", ("qnn.concatenate",), _any_llvm, build_concatenate),
     KernelRow("plain_max_pool", ("relax.nn.max_pool2d",), _any_llvm, build_max_pool),
     KernelRow("plain_rows", _ELEMENTWISE + ROW_OPERATORS, _of_rows, build_rows),
+    KernelRow("plain_permuted", (*_ELEMENTWISE, PERMUTE), _of_permuted, build_permuted),
     KernelRow("plain_elementwise", _ELEMENTWISE, _any_llvm, build_elementwise),
 )
 
