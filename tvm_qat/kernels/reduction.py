@@ -15,7 +15,7 @@ import numpy as np
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.ir import attrs_of, const, shape_of, tvm
 from tvm_qat.kernels import expressions as ex
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb, workspace
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -27,6 +27,7 @@ from tvm_qat.qnn.pointwise import exp_table
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 _tir = tvm.tirx
+_SOFTMAX_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -225,14 +226,38 @@ def _softmax_row(
     place: Callable[[PrimExpr], tuple[PrimExpr, ...]], length: int, data: Any, table: Any,
     finish: Callable[[tuple[PrimExpr, ...], PrimExpr], None],
 ) -> None:  # fmt: skip
-    greatest, total = registers(1, "int32"), registers(1, "int32")
-    powers = registers(length, "int32")
-    tb.buffer_store(greatest, ex.int32(-(2**31)), [0])
-    tb.buffer_store(total, ex.int32(0), [0])
-    with tb.serial(0, length) as i:
-        tb.buffer_store(greatest, _tir.max(greatest[0], ex.cast(data[place(i)], "int32")), [0])
+    """Integers may be compared and added in any order, so lanes hold partial results."""
+    lanes = min(length, _SOFTMAX_LANES)
+    greatest, total = workspace((lanes,), "int32"), workspace((lanes,), "int32")
+    powers = workspace((length,), "int32")
+    with tb.vectorized(0, lanes) as lane:
+        tb.buffer_store(greatest, ex.int32(-(2**31)), [lane])
+        tb.buffer_store(total, ex.int32(0), [lane])
+
+    def compare(i: PrimExpr, lane: PrimExpr) -> None:
+        tb.buffer_store(greatest, _tir.max(greatest[lane], ex.cast(data[place(i)], "int32")), [lane])
+
+    def add(i: PrimExpr, lane: PrimExpr) -> None:
+        tb.buffer_store(total, total[lane] + powers[i], [lane])
+
+    _by_lanes(length, lanes, compare)
+    for i in range(1, lanes):
+        tb.buffer_store(greatest, _tir.max(greatest[0], greatest[i]), [0])
     with tb.serial(0, length) as i:
         tb.buffer_store(powers, table[greatest[0] - ex.cast(data[place(i)], "int32")], [i])
-        tb.buffer_store(total, total[0] + powers[i], [0])
-    with tb.serial(0, length) as i:
-        finish(place(i), ex.cast(powers[i], "float32") / ex.cast(total[0], "float32"))
+    _by_lanes(length, lanes, add)
+    for i in range(1, lanes):
+        tb.buffer_store(total, total[0] + total[i], [0])
+    _by_lanes(
+        length, lanes,
+        lambda i, _: finish(place(i), ex.cast(powers[i], "float32") / ex.cast(total[0], "float32")),
+    )  # fmt: skip
+
+
+def _by_lanes(length: int, lanes: int, step: Callable[[PrimExpr, PrimExpr], None]) -> None:
+    """step(position, lane) over a row, vector by vector."""
+    with loops((length // lanes,)) as (block,), tb.vectorized(0, lanes) as lane:
+        step(block * lanes + lane, lane)
+    if length % lanes:
+        with tb.vectorized(0, length % lanes) as lane:
+            step(length // lanes * lanes + lane, lane)
