@@ -62,16 +62,21 @@ class Package:
     def totals(self) -> dict[str, Any]:
         return self.meta.totals
 
-    def to_bytes(self) -> bytes:
-        """The package as a file's content; equal for equal model, target and versions."""
+    def members(self) -> dict[str, bytes]:
+        """The files of machine code that a saved package holds, by name; `mod.so` where it is linked."""
         if self._members is None:
             here = host_platform()
             foreign = (self.meta.platform.arch, self.meta.platform.system) != (here.arch, here.system)
             self._members = link.members_of(
                 self._executable, foreign=foreign, cross_compiler=self._cross_compiler
             )
-        description = meta.to_bytes(self.meta, self._members)
-        return container.to_tar({container.META: description, **self._members})
+        return dict(self._members)
+
+    def to_bytes(self) -> bytes:
+        """The package as a file's content; equal for equal model, target and versions."""
+        members = self.members()
+        description = meta.to_bytes(self.meta, members)
+        return container.to_tar({container.META: description, **members})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the package; `path` is whole or untouched."""

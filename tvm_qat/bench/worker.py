@@ -1,0 +1,125 @@
+"""The process that is measured: one runtime, one model, one set of cores.
+
+    python -m tvm_qat.bench.worker
+
+talks in lines over stdin and stdout. The first line is JSON: {"engine": module, "model": file,
+"inputs": npz, "threads": 1, "cores": [1]}. Every answer is one line of JSON; the first one comes
+when the model has run for the first time. Then:
+
+    run N      N timed inferences after some untimed ones: {"wall": [...], "cpu": [...], "switches": [...]}
+    outputs F  writes the last results to the npz F: {}
+    memory     {"peak": bytes, "base": bytes}; base is what was in use before the runtime was imported
+    quit
+
+A run's `wall` and `cpu` are seconds, cpu of all threads together; `switches` counts how often one
+of its threads had to leave a core to another process.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any, TextIO
+
+import numpy as np
+
+_WARM = 3
+"""Runs before the first figure: caches, pages and lazily made code."""
+
+
+def main() -> int:
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a runtime prints must not look like an answer
+    return serve(sys.stdin, replies)
+
+
+def serve(commands: TextIO, replies: TextIO) -> int:
+    """Answer until `quit` or the end of the commands."""
+    spec = json.loads(commands.readline())
+    if spec["cores"]:
+        os.sched_setaffinity(0, spec["cores"])
+    base = peak_memory()
+    engine, facts = _started(spec)
+    _say(replies, facts)
+    gc.collect()
+    gc.disable()
+    for line in commands:
+        word, _, rest = line.strip().partition(" ")
+        if word == "run":
+            _say(replies, timed_runs(engine, int(rest)))
+        elif word == "outputs":
+            np.savez(rest, *engine.outputs())
+            _say(replies, {})
+        elif word == "memory":
+            _say(replies, {"peak": peak_memory(), "base": base})
+        else:
+            break
+    return 0
+
+
+def timed_runs(engine: Any, count: int) -> dict[str, list[float]]:
+    """The other runtimes had the caches in between: a tenth as many runs, one at least, go first."""
+    for _ in range(1 + count // 10):
+        engine.run()
+    wall, cpu, switches = [], [], []
+    clock, used = time.perf_counter, time.process_time
+    for _ in range(count):
+        left = _switches()
+        busy = used()
+        begin = clock()
+        engine.run()
+        end = clock()
+        cpu.append(used() - busy)
+        wall.append(end - begin)
+        switches.append(_switches() - left)
+    return {"wall": wall, "cpu": cpu, "switches": switches}
+
+
+def peak_memory() -> int:
+    """Most bytes that this process had in memory at once."""
+    try:
+        with open("/proc/self/status") as status:
+            line = next(line for line in status if line.startswith("VmHWM:"))
+            return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _started(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    with np.load(spec["inputs"], allow_pickle=False) as data:
+        inputs = {name: data[name] for name in data.files}
+    made = importlib.import_module(spec["engine"]).Engine
+    begin = time.perf_counter()
+    engine = made(spec["model"], inputs, spec["threads"])
+    loaded = time.perf_counter()
+    engine.run()
+    first = time.perf_counter()
+    for _ in range(_WARM):
+        begin_warm = time.perf_counter()
+        engine.run()
+        warm = time.perf_counter() - begin_warm
+    return engine, {
+        "version": engine.version,
+        "load_seconds": loaded - begin,
+        "first_seconds": first - loaded,
+        "warm_seconds": warm,
+    }
+
+
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _say(replies: TextIO, answer: dict[str, Any]) -> None:
+    replies.write(json.dumps(answer) + "\n")
+    replies.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
