@@ -21,6 +21,7 @@ from tvm_qat.bench.onnx_shapes import with_shapes
 from tvm_qat.bench.runners import Contender, Runner, check_installed, interleave, started
 from tvm_qat.bench.timing import Figures, Ratio, figures, ratio
 from tvm_qat.errors import InputError, located
+from tvm_qat.ir import tvm
 from tvm_qat.package import Package
 
 Array = npt.NDArray[Any]
@@ -33,6 +34,7 @@ class Options:
     """against : names of other runtimes. float_model, tflite : further files of the same network.
 
     turn_seconds : how long one runtime stays on, about. rounds : turns that each takes.
+    first : the measured processes go before others, where the system allows it.
     """
 
     against: tuple[str, ...] = ("onnxruntime",)
@@ -46,6 +48,7 @@ class Options:
     target: Any = "native"
     rounding: str | None = None
     per_layer: bool = False
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def compare(model: str, options: Options, progress: Progress | None = None) -> C
         (folder / "package.tar").write_bytes(saved)
         contenders = _contenders(model, package, options, folder)
         data = _write_inputs(package, options, folder)
-        with started(contenders, {c.label: data for c in contenders}, options.threads) as runners:
+        files = {contender.label: data for contender in contenders}
+        with started(contenders, files, options.threads, first=options.first) as runners:
             rows = _measured(contenders, runners, options, folder, show)
         show("layers", 0.95)
         found = layers.profile(folder / "package.tar", data, options.threads) if options.per_layer else None
@@ -218,7 +222,7 @@ def _load_average() -> float:
 
 def _machine(options: Options, load_before: float) -> dict[str, Any]:
     return {
-        "processor": _processor(),
+        "processor": f"{_processor()} ({tvm.target.codegen.llvm_get_system_cpu()})",
         "cores": os.cpu_count(),
         "threads": options.threads,
         "rounds": options.rounds,

@@ -89,10 +89,12 @@ def choose_cores(threads: int) -> list[int]:
 
 
 @contextmanager
-def started(contenders: Sequence[Contender], inputs: Mapping[str, str], threads: int) -> Iterator[list[Runner]]:
+def started(
+    contenders: Sequence[Contender], inputs: Mapping[str, str], threads: int, *, first: bool = False
+) -> Iterator[list[Runner]]:
     """One worker for each, loaded one after the other; all are stopped at the end.
 
-    inputs : the npz file of each contender's inputs, by its label.
+    inputs : the npz file of each contender's inputs, by its label. first : before other processes.
     """
     cores = choose_cores(threads)
     with ExitStack() as stack:
@@ -102,7 +104,7 @@ def started(contenders: Sequence[Contender], inputs: Mapping[str, str], threads:
             runner = stack.enter_context(_worker(contender.label, runtime, threads))
             spec = {
                 "engine": runtime.home, "model": contender.model, "inputs": inputs[contender.label],
-                "threads": threads, "cores": cores,
+                "threads": threads, "cores": cores, "first": first,
             }  # fmt: skip
             runner.facts = runner.ask(json.dumps(spec))
             runners.append(runner)
@@ -142,11 +144,11 @@ def interleave(
     counts = {r.label: _runs_in(turn_seconds, r.facts["warm_seconds"]) for r in runners}
     turns: dict[str, list[Turn]] = {runner.label: [] for runner in runners}
     clean = 0
-    for _ in range(_PATIENCE * rounds):
+    for done in range(1, _PATIENCE * rounds + 1):
         for runner in runners:
             turns[runner.label].append(runner.turn(counts[runner.label]))
         clean += all(turns[runner.label][-1].undisturbed(threads) for runner in runners)
-        progress(clean / rounds)
+        progress(max(clean / rounds, done / (_PATIENCE * rounds)))
         if clean == rounds:
             break
     return turns

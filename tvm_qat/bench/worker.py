@@ -3,7 +3,8 @@
     python -m tvm_qat.bench.worker
 
 talks in lines over stdin and stdout. The first line is JSON: {"engine": module, "model": file,
-"inputs": npz, "threads": 1, "cores": [1]}. Every answer is one line of JSON; the first one comes
+"inputs": npz, "threads": 1, "cores": [1], "first": false}; with "first" the process goes before others
+where the system allows it. Every answer is one line of JSON; the first one comes
 when the model has run for the first time. Then:
 
     run N      N timed inferences after some untimed ones: {"wall": [...], "cpu": [...], "switches": [...]}
@@ -17,6 +18,7 @@ of its threads had to leave a core to another process.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -43,6 +45,8 @@ def serve(commands: TextIO, replies: TextIO) -> int:
     spec = json.loads(commands.readline())
     if spec["cores"]:
         os.sched_setaffinity(0, spec["cores"])
+    if spec["first"]:
+        _go_first()
     base = peak_memory()
     engine, facts = _started(spec)
     _say(replies, facts)
@@ -110,6 +114,15 @@ def _started(spec: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         "first_seconds": first - loaded,
         "warm_seconds": warm,
     }
+
+
+def _go_first() -> None:
+    """Highest priority. Where Linux shares time by session first, the session needs it too."""
+    os.setsid()
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write("-20")
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
 
 
 def _switches() -> int:

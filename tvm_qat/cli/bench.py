@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", type=options.positive, default=1, help="for each runtime")
     parser.add_argument("--rounds", metavar="N", type=options.positive, default=20, help="turns of each")
     parser.add_argument(
+        "--first", action="store_true", help="run before other processes (as root), for a busy machine"
+    )
+    parser.add_argument(
         "--input-shapes", metavar="S", type=options.shapes, default={},
         help='shapes by input name, e.g. for a batch: "x:[8,3,224,224]"',
     )  # fmt: skip
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         against=tuple(args.against), float_model=args.float, tflite=args.tflite,
         inputs=read_npz(args.inputs) if args.inputs else None, input_shapes=args.input_shapes,
         threads=args.threads, rounds=args.rounds, target=args.target, rounding=args.rounding,
-        per_layer=args.per_layer,
+        per_layer=args.per_layer, first=args.first,
     )  # fmt: skip
     with console.progress() as show:
         found = compare(args.model, chosen, show)

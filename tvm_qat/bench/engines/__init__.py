@@ -33,8 +33,7 @@ RUNTIMES = {
     for runtime in (
         Runtime(
             "tvm_qat", "tvm_qat.bench.engines.tvm_runtime", "tvm", "apache-tvm",
-            (("TVM_USE_RUNTIME_LIB", "1"), ("TVM_NUM_THREADS", "{threads}"),
-             ("TVM_DEVICE_BACKEND_AUTOLOAD", "0")),
+            (("TVM_NUM_THREADS", "{threads}"),),
         ),
         Runtime("onnxruntime", "tvm_qat.bench.engines.onnxruntime", "onnxruntime", "onnxruntime"),
         Runtime("openvino", "tvm_qat.bench.engines.openvino", "openvino", "openvino"),

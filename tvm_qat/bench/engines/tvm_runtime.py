@@ -1,18 +1,25 @@
-"""A package's code under TVM's runtime library alone (`TVM_USE_RUNTIME_LIB=1`).
+"""A package's code under TVM's runtime library alone, as a deployment loads it.
 
-`tvm_qat.ir` and TVM's `relax` need the compiler's library, so this is the third place, beside
-`ir` and `qnn.register`, that knows a name of TVM.
+Not even the Python package `tvm` is imported: it brings the compiler's Python code, 40 MB of memory
+that nothing here needs. So the names of the virtual machine's functions stand here once more, as
+`tvm/runtime/vm.py` has them.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
+from importlib import metadata, util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tvm
-from tvm.runtime.vm import VirtualMachine
+import tvm_ffi
+
+_ALIGNMENT = 64
+"""Bytes; kernels rely on it, as TVM's own allocations have it."""
+_CPU, _POOLED = 1, 2
 
 
 class Engine:
@@ -20,15 +27,36 @@ class Engine:
 
     def __init__(self, model: str, inputs: Mapping[str, npt.NDArray[Any]], threads: int) -> None:
         del threads  # TVM reads their number from its environment
-        self.version = str(tvm.__version__)
-        self._machine = VirtualMachine(tvm.runtime.load_module(model), tvm.cpu())
+        self.version = metadata.version("apache-tvm")
+        ctypes.CDLL(str(_runtime_library()), ctypes.RTLD_GLOBAL)
+        self._machine = tvm_ffi.load_module(model)["vm_load_executable"]()
+        self._machine["vm_initialization"](_CPU, 0, _POOLED)
         self._main = self._machine["main"]
-        self._tensors = [tvm.runtime.tensor(array) for array in inputs.values()]
+        self._arrays = [_aligned(array) for array in inputs.values()]
+        self._tensors = [tvm_ffi.from_dlpack(array) for array in self._arrays]
         self._result: Any = None
 
     def run(self) -> None:
         self._result = self._main(*self._tensors)
 
     def outputs(self) -> list[npt.NDArray[Any]]:
-        parts = [self._result] if hasattr(self._result, "numpy") else list(self._result)
-        return [np.asarray(part.numpy()) for part in parts]
+        parts = [self._result] if hasattr(self._result, "__dlpack__") else list(self._result)
+        return [np.array(np.from_dlpack(part)) for part in parts]
+
+
+def _runtime_library() -> Path:
+    spec = util.find_spec("tvm")
+    assert spec is not None and spec.origin is not None
+    folder = Path(spec.origin).parent / "lib"
+    found = next(folder.glob("libtvm_runtime.*"), None)
+    if found is None:
+        raise FileNotFoundError(f"no libtvm_runtime in {folder}")
+    return found
+
+
+def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy: npt.NDArray[Any] = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
