@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tvm_qat import compiler
 from tvm_qat.bench import layers
-from tvm_qat.bench.engines import OURS, RUNTIMES
+from tvm_qat.bench.engines import OURS
 from tvm_qat.bench.onnx_shapes import with_shapes
 from tvm_qat.bench.runners import Contender, Runner, check_installed, interleave, started
 from tvm_qat.bench.timing import Figures, Ratio, figures, ratio
@@ -55,7 +55,8 @@ class Options:
 class Row:
     """What was found out about one runtime.
 
-    ratio : ours over this one; None for ours. agreement : cosine of its first output and ours.
+    ratio : ours over this one; None for ours. agreement : cosine of its first output and
+    ours, None where it reads another file.
     memory, base : peak bytes of its process, and what Python held before the runtime was imported.
     """
 
@@ -195,12 +196,19 @@ def _measured(
             Row(
                 runner.label, runner.facts["version"], figures(turns[runner.label], options.threads),
                 None if mine else ratio(turns[ours], turns[runner.label], options.threads),
-                None if mine else _cosine(expected, _first_output(runner, folder)),
+                _agreement(contender, runner, expected, folder),
                 runner.facts["load_seconds"], runner.facts["first_seconds"],
                 memory["peak"], memory["base"], os.path.getsize(contender.model),
             )
         )  # fmt: skip
     return tuple(rows)
+
+
+def _agreement(contender: Contender, runner: Runner, expected: Array, folder: Path) -> float | None:
+    """LiteRT's file has the same layers, and weights of its own."""
+    if contender.runtime in (OURS, "litert"):
+        return None
+    return _cosine(expected, _first_output(runner, folder))
 
 
 def _first_output(runner: Runner, folder: Path) -> Array:
@@ -240,6 +248,3 @@ def _processor() -> str:
             return next(names, platform.processor())
     except OSError:
         return platform.processor()
-
-
-__all__ = ["RUNTIMES", "Comparison", "Options", "Row", "compare"]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.ir import IRModule, tvm
-from tvm_qat.kernels.builder import Symbols, buffer, registers, tb
+from tvm_qat.kernels.builder import buffer, registers, tb
 from tvm_qat.package.target import host_features, parse_target
 
 _ROUNDS = 200_000

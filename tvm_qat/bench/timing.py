@@ -81,9 +81,7 @@ def figures(turns: Sequence[Turn], threads: int) -> Figures:
     if not kept:
         return Figures(None, None, None, cpu, 0, total)
     tenth = len(kept) // 10
-    return Figures(
-        statistics.median(kept), kept[tenth], kept[-1 - tenth], cpu, len(kept), total - len(kept)
-    )
+    return Figures(statistics.median(kept), kept[tenth], kept[-1 - tenth], cpu, len(kept), total - len(kept))
 
 
 def ratio(ours: Sequence[Turn], theirs: Sequence[Turn], threads: int) -> Ratio:

@@ -26,6 +26,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -66,7 +67,7 @@ def serve(commands: TextIO, replies: TextIO) -> int:
     return 0
 
 
-def timed_runs(engine: Any, count: int) -> dict[str, list[float]]:
+def timed_runs(engine: Any, count: int) -> dict[str, Sequence[float]]:
     """The other runtimes had the caches in between: a tenth as many runs, one at least, go first."""
     for _ in range(1 + count // 10):
         engine.run()

@@ -47,4 +47,4 @@ def _real(detail: Mapping[str, Any], array: npt.NDArray[Any]) -> npt.NDArray[Any
     scale, zero_point = detail["quantization"]
     if array.dtype.kind not in "iu" or not scale:
         return np.array(array)
-    return ((array.astype(np.float32) - zero_point) * scale).astype(np.float32)
+    return np.asarray((array.astype(np.float32) - zero_point) * scale, np.float32)

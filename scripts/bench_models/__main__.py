@@ -1,0 +1,119 @@
+"""Measure the catalogue's rows, or how time grows with the work; see scripts/bench."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench_models import scaling, table
+from bench_models.catalogue import ROWS, Row
+from tvm_qat.bench.compare import Options
+from tvm_qat.errors import MissingDependencyError, TvmQatError
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_FOLDER = ROOT / "build" / "bench-models"
+TFLITE = ROOT.parent / "shared" / "corpus" / "mlperf_tiny" / "pretrainedResnet_quant.tflite"
+"""MLPerf Tiny's int8 ResNet-8, for LiteRT; left out where the folder of real models is missing."""
+
+
+def main() -> int:
+    options = _options()
+    try:
+        options.models.mkdir(parents=True, exist_ok=True)
+        return _scale(options) if options.scaling else _measure(options)
+    except TvmQatError as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _options() -> argparse.Namespace:
+    names = ", ".join(row.name for row in ROWS)
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {names} (default: all)")
+    parser.add_argument("--against", default="onnxruntime,openvino", help="other runtimes")
+    parser.add_argument("--models", type=Path, default=DEFAULT_FOLDER, help="where models are kept")
+    parser.add_argument("--tflite", type=Path, help="LiteRT's file of ResNet-8")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--first", action="store_true", help="run before other processes (as root)")
+    parser.add_argument("--per-layer", action="store_true", help="add the layers to the JSON")
+    parser.add_argument("--scaling", action="store_true", help="time against work instead of the table")
+    parser.add_argument("--family", choices=("resnet18", "mobilenetv2"), default="resnet18")
+    parser.add_argument("--widths", type=_numbers, default=list(scaling.WIDTHS), help="with --scaling")
+    parser.add_argument("--sizes", type=_numbers, default=list(scaling.SIZES), help="with --scaling")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder for JSON and plot")
+    options = parser.parse_args()
+    unknown = [name for name in options.rows if name not in [row.name for row in ROWS]]
+    if unknown:
+        parser.error(f"no row {unknown[0]!r}; there are {names}")
+    return options
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
+
+
+def _measure(options: argparse.Namespace) -> int:
+    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
+    missing = {row.network for row in rows if not all(file.exists() for file in row.files(options.models))}
+    _make(["bench_models.generate", *sorted(missing)], options.models, needed=bool(missing))
+    tflite = options.tflite or (TFLITE if TFLITE.exists() else None)
+    chosen = Options(
+        against=tuple(options.against.split(",")), threads=options.threads, rounds=options.rounds,
+        first=options.first, per_layer=options.per_layer,
+    )  # fmt: skip
+    found = table.measure(rows, options.models, tflite, chosen)
+    table.show(rows, found)
+    _write(options.out, "table", table.document(rows, found), table.plot(rows, found))
+    _mention_litert(rows, tflite)
+    return 0
+
+
+def _mention_litert(rows: Sequence[Row], tflite: Path | None) -> None:
+    if tflite is None and any(row.tflite for row in rows):
+        print("LiteRT was left out: name its file of ResNet-8 with --tflite", file=sys.stderr)
+
+
+def _scale(options: argparse.Namespace) -> int:
+    sizes = [int(size) for size in options.sizes]
+    wanted = scaling.networks(options.family, options.widths)
+    missing = [n for n in wanted if not (options.models / f"{n.name}_u8s8.onnx").exists()]
+    widths = [f"--width={network.width:g}" for network in missing]
+    _make(
+        ["bench_models.generate", "--form=u8s8", *widths, options.family],
+        options.models,
+        needed=bool(missing),
+    )
+    points = scaling.measure(
+        options.family, options.models, widths=options.widths, sizes=sizes, rounds=options.rounds,
+        first=options.first,
+    )  # fmt: skip
+    scaling.show(points)
+    _write(options.out, f"scaling-{options.family}", scaling.document(points), scaling.plot(points))
+    return 0
+
+
+def _make(arguments: Sequence[str], folder: Path, *, needed: bool) -> None:
+    """Make models in a process of their own: torch's memory and threads are gone afterwards."""
+    if not needed:
+        return
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError("models have to be made; pip install 'tvm-qat[bench-models]'")
+    command = [sys.executable, "-m", *arguments, "--out", str(folder)]
+    subprocess.run(command, cwd=ROOT / "scripts", check=True)
+
+
+def _write(folder: Path, name: str, document: object, plot: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / f"{name}.svg").write_text(plot)
+    print(f"\nwritten: {folder / name}.json, {folder / name}.svg")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
