@@ -16,20 +16,19 @@ class Attention(nn.Module):
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.each = heads, size // heads
         self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
         for layer in (self.query, self.key):
             nn.init.normal_(layer.weight, 0.0, 0.05)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         batch, tokens, size = x.shape
-        each = size // self.heads
 
         def split(y: Tensor) -> Tensor:
-            return y.view(batch, tokens, self.heads, each).transpose(1, 2)
+            return y.view(batch, tokens, self.heads, self.each).transpose(1, 2)
 
         query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
-        scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(each)
+        scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(self.each)
         if mask is not None:
             scores = scores + mask
         mixed = torch.matmul(torch.softmax(scores, -1), value)

@@ -54,6 +54,10 @@ class Runner:
         found: dict[str, Any] = json.loads(answer)
         return found
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def turn(self, count: int) -> Turn:
         return Turn.from_json(self.ask(f"run {count}"))
 
