@@ -68,10 +68,11 @@ def _measure(options: argparse.Namespace) -> int:
         first=options.first, per_layer=options.per_layer,
     )  # fmt: skip
     found = table.measure(rows, options.models, tflite, chosen)
-    table.show(rows, found)
-    _write(options.out, "table", table.document(rows, found), table.plot(rows, found))
+    if found:
+        table.show(found)
+        _write(options.out, "table", table.document(found), table.plot(found))
     _mention_litert(rows, tflite)
-    return 0
+    return 0 if len(found) == len(rows) else 1
 
 
 def _mention_litert(rows: Sequence[Row], tflite: Path | None) -> None:

@@ -14,6 +14,7 @@ from bench_models.catalogue import Row
 from tvm_qat.bench.compare import Comparison, Options, compare
 from tvm_qat.bench.plot import Bar, bars
 from tvm_qat.cli import console
+from tvm_qat.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,21 @@ class Verdict:
         return None if self.ratio is None else self.ratio <= self.limit
 
 
-def measure(rows: Sequence[Row], folder: Path, tflite: Path | None, options: Options) -> list[Comparison]:
+def measure(
+    rows: Sequence[Row], folder: Path, tflite: Path | None, options: Options
+) -> list[tuple[Row, Comparison]]:
+    """What could be measured; a row that cannot is named on stderr and costs no other row."""
     found = []
     for row in rows:
         print(f"bench: {row.name}", file=sys.stderr, flush=True)
         model, inputs = row.files(folder)
-        found.append(compare(str(model), _options(row, inputs, tflite, options)))
-        print(f"bench: {row.name}: {_short(found[-1])}", file=sys.stderr, flush=True)
+        try:
+            comparison = compare(str(model), _options(row, inputs, tflite, options))
+        except InputError as error:
+            print(f"bench: {row.name}: {error}", file=sys.stderr, flush=True)
+            continue
+        found.append((row, comparison))
+        print(f"bench: {row.name}: {_short(comparison)}", file=sys.stderr, flush=True)
     return found
 
 
@@ -69,23 +78,21 @@ def verdicts(row: Row, found: Comparison) -> list[Verdict]:
     ]
 
 
-def show(rows: Sequence[Row], found: Sequence[Comparison]) -> None:
+def show(found: Sequence[tuple[Row, Comparison]]) -> None:
     columns = [
         ("model", "left"), ("runtime", "left"), ("ours is", "right"), ("quartiles", "right"),
         ("bar", "right"), ("", "left"), ("by CPU time", "right"), ("ours ms", "right"),
         ("theirs ms", "right"), ("dropped", "right"), ("agrees", "right"), ("memory", "right"),
     ]  # fmt: skip
-    lines = [line for row, each in zip(rows, found, strict=True) for line in _lines(row, each)]
+    lines = [line for row, each in found for line in _lines(row, each)]
     console.out().print(console.table(None, columns, lines))
     print()
     columns = [
         ("model", "left"), ("compiled s", "right"), ("package", "right"), ("of constants", "right"),
         ("our memory", "right"), ("onnxruntime's", "right"),
     ]  # fmt: skip
-    console.out().print(
-        console.table(None, columns, [_costs(*pair) for pair in zip(rows, found, strict=True)])
-    )
-    machine = found[-1].machine
+    console.out().print(console.table(None, columns, [_costs(*pair) for pair in found]))
+    machine = found[-1][1].machine
     print(f"\n{machine['processor']}, {machine['threads']} thread(s), {machine['rounds']} rounds;", end=" ")
     print("ours is: median over the rounds of our time / theirs; dropped: runs that other work disturbed")
 
@@ -129,7 +136,7 @@ def _costs(row: Row, found: Comparison) -> list[str]:
     ]  # fmt: skip
 
 
-def document(rows: Sequence[Row], found: Sequence[Comparison]) -> dict[str, Any]:
+def document(found: Sequence[tuple[Row, Comparison]]) -> dict[str, Any]:
     """Everything that was measured, and the bars."""
     return {
         "rows": [
@@ -139,16 +146,16 @@ def document(rows: Sequence[Row], found: Sequence[Comparison]) -> dict[str, Any]
                 "met": {verdict.runtime: verdict.met for verdict in verdicts(row, each)},
                 **each.to_json(),
             }
-            for row, each in zip(rows, found, strict=True)
+            for row, each in found
         ]
     }
 
 
-def plot(rows: Sequence[Row], found: Sequence[Comparison]) -> str:
+def plot(found: Sequence[tuple[Row, Comparison]]) -> str:
     made = [
         Bar(f"{v.row} / {v.runtime}", v.ratio, f"{v.ratio:.2f} (bar {v.limit:.2f})", bool(v.met), v.low,
             v.high, v.limit)
-        for row, each in zip(rows, found, strict=True)
+        for row, each in found
         for v in verdicts(row, each)
         if v.ratio is not None
     ]  # fmt: skip

@@ -82,7 +82,7 @@ def test_a_runtime_that_cannot_load_its_model_is_named_with_its_reason(tmp_path:
     np.savez(tmp_path / "in.npz", x=np.zeros(1))
     broken = Contender("onnxruntime", "onnxruntime", str(tmp_path / "m.onnx"))
     with (
-        pytest.raises(InputError, match="onnxruntime cannot run the model: .*m.onnx"),
+        pytest.raises(InputError, match=r"onnxruntime cannot run the model: .*m\.onnx"),
         started([broken], {"onnxruntime": str(tmp_path / "in.npz")}, 1),
     ):
         pass

@@ -118,14 +118,13 @@ def compare(model: str, options: Options, progress: Progress | None = None) -> C
     with tempfile.TemporaryDirectory(prefix="tvm_qat_bench_") as name:
         folder = Path(name)
         show("compiling", 0.0)
+        shaped = with_shapes(model, options.input_shapes, folder / "model.onnx")
         begin = time.perf_counter()
-        package = compiler.compile(
-            model, options.target, rounding=options.rounding, input_shapes=options.input_shapes or None
-        )
+        package = compiler.compile(shaped, options.target, rounding=options.rounding)
         saved = package.to_bytes()
         seconds = time.perf_counter() - begin
         (folder / "package.tar").write_bytes(saved)
-        contenders = _contenders(model, package, options, folder)
+        contenders = _contenders(shaped, package, options, folder)
         data = _write_inputs(package, options, folder)
         files = {contender.label: data for contender in contenders}
         with started(contenders, files, options.threads, first=options.first) as runners:
@@ -156,10 +155,9 @@ def _contenders(model: str, package: Package, options: Options, folder: Path) ->
         remedy = "install a C compiler and compile for native"
         raise InputError(located("the package holds no linked code to measure", file=model, remedy=remedy))
     (folder / "mod.so").write_bytes(library)
-    shaped = with_shapes(model, options.input_shapes, folder / "model.onnx")
     found = [Contender(OURS, OURS, str(folder / "mod.so"))]
     others = [name for name in options.against if name != "litert"]
-    found += [Contender(name, name, shaped) for name in others]
+    found += [Contender(name, name, model) for name in others]
     if options.tflite:
         found.append(Contender("litert", "litert", options.tflite))
     if options.float_model:
