@@ -24,7 +24,11 @@ TFLITE = ROOT.parent / "shared" / "corpus" / "mlperf_tiny" / "pretrainedResnet_q
 def main() -> int:
     options = _options()
     try:
+        if options.missing:
+            print("\n".join(_missing(options)), end="")
+            return 0
         options.models.mkdir(parents=True, exist_ok=True)
+        _make(_missing(options), options)
         return _scale(options) if options.scaling else _measure(options)
     except TvmQatError as error:
         print(f"bench: error: {error}", file=sys.stderr)
@@ -46,6 +50,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--family", choices=("resnet18", "mobilenetv2"), default="resnet18")
     parser.add_argument("--widths", type=_numbers, default=list(scaling.WIDTHS), help="with --scaling")
     parser.add_argument("--sizes", type=_numbers, default=list(scaling.SIZES), help="with --scaling")
+    parser.add_argument("--missing", action="store_true", help="only name the networks that have to be made")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder for JSON and plot")
     options = parser.parse_args()
     unknown = [name for name in options.rows if name not in [row.name for row in ROWS]]
@@ -58,10 +63,34 @@ def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
+def _missing(options: argparse.Namespace) -> list[str]:
+    """The networks, or with --scaling the widths of one, whose files are not all there."""
+    if options.scaling:
+        wanted = scaling.networks(options.family, options.widths)
+        return [f"{n.width:g}" for n in wanted if not scaling.model_of(n, options.models).exists()]
+    files = {row.network: row.files(options.models) for row in _rows(options)}
+    return [network for network, found in files.items() if not all(file.exists() for file in found)]
+
+
+def _rows(options: argparse.Namespace) -> list[Row]:
+    return [row for row in ROWS if not options.rows or row.name in options.rows]
+
+
+def _make(missing: Sequence[str], options: argparse.Namespace) -> None:
+    """Make models in a process of their own: torch's memory and threads are gone afterwards."""
+    if not missing:
+        return
+    if importlib.util.find_spec("torch") is None:
+        raise MissingDependencyError("models have to be made; pip install 'tvm-qat[bench-models]'")
+    what = list(missing)
+    if options.scaling:
+        what = ["--form=u8s8", *(f"--width={width}" for width in missing), options.family]
+    command = [sys.executable, "-m", "bench_models.generate", "--out", str(options.models.resolve()), *what]
+    subprocess.run(command, cwd=ROOT / "scripts", check=True)
+
+
 def _measure(options: argparse.Namespace) -> int:
-    rows = [row for row in ROWS if not options.rows or row.name in options.rows]
-    missing = {row.network for row in rows if not all(file.exists() for file in row.files(options.models))}
-    _make(["bench_models.generate", *sorted(missing)], options.models, needed=bool(missing))
+    rows = _rows(options)
     tflite = options.tflite or (TFLITE if TFLITE.exists() else None)
     chosen = Options(
         against=tuple(options.against.split(",")), threads=options.threads, rounds=options.rounds,
@@ -82,14 +111,6 @@ def _mention_litert(rows: Sequence[Row], tflite: Path | None) -> None:
 
 def _scale(options: argparse.Namespace) -> int:
     sizes = [int(size) for size in options.sizes]
-    wanted = scaling.networks(options.family, options.widths)
-    missing = [n for n in wanted if not (options.models / f"{n.name}_u8s8.onnx").exists()]
-    widths = [f"--width={network.width:g}" for network in missing]
-    _make(
-        ["bench_models.generate", "--form=u8s8", *widths, options.family],
-        options.models,
-        needed=bool(missing),
-    )
     points = scaling.measure(
         options.family, options.models, widths=options.widths, sizes=sizes, rounds=options.rounds,
         first=options.first,
@@ -97,16 +118,6 @@ def _scale(options: argparse.Namespace) -> int:
     scaling.show(points)
     _write(options.out, f"scaling-{options.family}", scaling.document(points), scaling.plot(points))
     return 0
-
-
-def _make(arguments: Sequence[str], folder: Path, *, needed: bool) -> None:
-    """Make models in a process of their own: torch's memory and threads are gone afterwards."""
-    if not needed:
-        return
-    if importlib.util.find_spec("torch") is None:
-        raise MissingDependencyError("models have to be made; pip install 'tvm-qat[bench-models]'")
-    command = [sys.executable, "-m", *arguments, "--out", str(folder)]
-    subprocess.run(command, cwd=ROOT / "scripts", check=True)
 
 
 def _write(folder: Path, name: str, document: object, plot: str) -> None:

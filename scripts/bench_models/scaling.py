@@ -21,6 +21,7 @@ from bench_models.catalogue import Network
 from tvm_qat import compiler
 from tvm_qat.bench.engines import OURS
 from tvm_qat.bench.line import Line, fit
+from tvm_qat.bench.onnx_shapes import with_shapes
 from tvm_qat.bench.plot import points
 from tvm_qat.bench.runners import Contender, interleave, started
 from tvm_qat.bench.timing import figures
@@ -49,6 +50,10 @@ def networks(family: str, widths: Sequence[float] = WIDTHS) -> list[Network]:
     return [Network(f"{family}-w{width:g}", family, 224, width) for width in widths]
 
 
+def model_of(network: Network, folder: Path) -> Path:
+    return folder / f"{network.name}_u8s8.onnx"
+
+
 def measure(
     family: str, folder: Path, *, widths: Sequence[float], sizes: Sequence[int], rounds: int, first: bool
 ) -> list[Point]:
@@ -59,8 +64,10 @@ def measure(
             for size in sizes:
                 label = f"{network.width:g}/{size}"
                 print(f"bench: compiling {family} {label}", file=sys.stderr, flush=True)
-                model = str(folder / f"{network.name}_u8s8.onnx")
-                package = compiler.compile(model, "native", input_shapes={"x": [1, 3, size, size]})
+                shaped = with_shapes(
+                    str(model_of(network, folder)), {"x": [1, 3, size, size]}, Path(name) / "model.onnx"
+                )
+                package = compiler.compile(shaped, "native")
                 library, inputs = Path(name) / f"{len(made)}.so", Path(name) / f"{len(made)}.npz"
                 library.write_bytes(package.members()["mod.so"])
                 np.savez(inputs, **package.random_inputs())
