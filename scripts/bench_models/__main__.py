@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_models import scaling, table
+from bench_models import scaling, speedup, table
 from bench_models.catalogue import ROWS, Row
 from tvm_qat.bench.compare import Options
 from tvm_qat.errors import MissingDependencyError, TvmQatError
@@ -29,7 +29,9 @@ def main() -> int:
             return 0
         options.models.mkdir(parents=True, exist_ok=True)
         _make(_missing(options), options)
-        return _scale(options) if options.scaling else _measure(options)
+        if options.scaling:
+            return _scale(options)
+        return _speed_up(options) if options.speedup else _measure(options)
     except TvmQatError as error:
         print(f"bench: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -47,6 +49,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first", action="store_true", help="run before other processes (as root)")
     parser.add_argument("--per-layer", action="store_true", help="add the layers to the JSON")
     parser.add_argument("--scaling", action="store_true", help="time against work instead of the table")
+    parser.add_argument(
+        "--speedup",
+        type=_counts,
+        metavar="N,M",
+        help="numbers of threads against one thread",
+    )
     parser.add_argument("--family", choices=("resnet18", "mobilenetv2"), default="resnet18")
     parser.add_argument("--widths", type=_numbers, default=list(scaling.WIDTHS), help="with --scaling")
     parser.add_argument("--sizes", type=_numbers, default=list(scaling.SIZES), help="with --scaling")
@@ -61,6 +69,10 @@ def _options() -> argparse.Namespace:
 
 def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _missing(options: argparse.Namespace) -> list[str]:
@@ -120,11 +132,25 @@ def _scale(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(folder: Path, name: str, document: object, plot: str) -> None:
+def _speed_up(options: argparse.Namespace) -> int:
+    documents = []
+    for row in _rows(options):
+        found = speedup.measure(
+            row, options.models, options.speedup, rounds=options.rounds, first=options.first
+        )
+        speedup.show(row, found)
+        documents.append(speedup.document(row, found))
+    _write(options.out, "speedup", documents)
+    return 0
+
+
+def _write(folder: Path, name: str, document: object, plot: str | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
-    (folder / f"{name}.svg").write_text(plot)
-    print(f"\nwritten: {folder / name}.json, {folder / name}.svg")
+    print(f"\nwritten: {folder / name}.json")
+    if plot is not None:
+        (folder / f"{name}.svg").write_text(plot)
+        print(f"written: {folder / name}.svg")
 
 
 if __name__ == "__main__":

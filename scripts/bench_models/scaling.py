@@ -59,7 +59,7 @@ def measure(
 ) -> list[Point]:
     """Compile every width for every size, and time all of them in turns on one thread."""
     with tempfile.TemporaryDirectory(prefix="tvm_qat_scaling_") as name:
-        made, files, work = [], {}, {}
+        made, work = [], {}
         for network in networks(family, widths):
             for size in sizes:
                 label = f"{network.width:g}/{size}"
@@ -71,14 +71,14 @@ def measure(
                 library, inputs = Path(name) / f"{len(made)}.so", Path(name) / f"{len(made)}.npz"
                 library.write_bytes(package.members()["mod.so"])
                 np.savez(inputs, **package.random_inputs())
-                made.append(Contender(label, OURS, os.fspath(library)))
-                files[label], work[label] = os.fspath(inputs), int(package.totals["macs"])
-        with started(made, files, 1, first=first) as runners:
-            turns = interleave(runners, rounds=rounds, turn_seconds=0.1, threads=1)
+                made.append(Contender(label, OURS, os.fspath(library), os.fspath(inputs)))
+                work[label] = int(package.totals["macs"])
+        with started(made, first=first) as runners:
+            turns = interleave(runners, rounds=rounds, turn_seconds=0.1)
     found = []
     for label, macs in work.items():
         width, size = label.split("/")
-        taken = figures(turns[label], 1)
+        taken = figures(turns[label])
         seconds = taken.cpu if taken.median is None else taken.median
         found.append(Point(family, float(width), int(size), macs, seconds, taken.median is None))
     return found

@@ -21,6 +21,7 @@ class FakeRunner:
 
     def __init__(self, label: str, log: list[str], each: float = 0.01, disturbed: int = 0) -> None:
         self.label, self.log, self.disturbed = label, log, disturbed
+        self.threads = 1
         self.facts: dict[str, Any] = {"warm_seconds": each}
         self.counts: list[int] = []
 
@@ -28,11 +29,11 @@ class FakeRunner:
         self.log.append(self.label)
         self.counts.append(count)
         lost = 0.5 if len(self.counts) <= self.disturbed else 0.0
-        return Turn((1.0,) * count, (1.0 - lost,) * count, (0,) * count)
+        return Turn((1.0,) * count, (1.0 - lost,) * count, (lost,) * count)
 
 
 def take_turns(*fakes: FakeRunner, rounds: int) -> dict[str, list[Turn]]:
-    return interleave(fakes, rounds=rounds, turn_seconds=0.1, threads=1)  # type: ignore[arg-type]
+    return interleave(fakes, rounds=rounds, turn_seconds=0.1)  # type: ignore[arg-type]
 
 
 def test_runtimes_take_turns():
@@ -80,10 +81,10 @@ def test_more_threads_than_cores_are_refused():
 def test_a_runtime_that_cannot_load_its_model_is_named_with_its_reason(tmp_path: Path):
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     np.savez(tmp_path / "in.npz", x=np.zeros(1))
-    broken = Contender("onnxruntime", "onnxruntime", str(tmp_path / "m.onnx"))
+    broken = Contender("onnxruntime", "onnxruntime", str(tmp_path / "m.onnx"), str(tmp_path / "in.npz"))
     with (
         pytest.raises(InputError, match=r"onnxruntime cannot run the model: .*m\.onnx"),
-        started([broken], {"onnxruntime": str(tmp_path / "in.npz")}, 1),
+        started([broken]),
     ):
         pass
 
@@ -92,8 +93,8 @@ def test_a_worker_answers_and_ends_with_its_block(tmp_path: Path):
     with np.load(DEMO / "digits.npz") as data:
         image = data["images"][:1].astype(np.float32) / 255
     np.savez(tmp_path / "in.npz", image=image)
-    demo = Contender("onnxruntime", "onnxruntime", str(DEMO / "digits_cnn.onnx"))
-    with started([demo], {"onnxruntime": str(tmp_path / "in.npz")}, 1) as (runner,):
+    demo = Contender("onnxruntime", "onnxruntime", str(DEMO / "digits_cnn.onnx"), str(tmp_path / "in.npz"))
+    with started([demo]) as (runner,):
         assert len(runner.turn(2).wall) == 2
     assert runner.ended
 

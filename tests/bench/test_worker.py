@@ -57,10 +57,10 @@ def test_the_first_answer_says_what_runs_and_how_long_it_took_to_start(spec: str
     assert all(value >= 0 for name, value in facts.items() if name != "version")
 
 
-def test_every_timed_run_has_wall_time_cpu_time_and_switches(spec: str):
+def test_every_timed_run_has_wall_time_cpu_time_and_lost_time(spec: str):
     answer = talk(spec, "run 3")[1]
-    assert {name: len(values) for name, values in answer.items()} == {"wall": 3, "cpu": 3, "switches": 3}
-    assert min(answer["wall"]) >= 0 and min(answer["switches"]) >= 0
+    assert {name: len(values) for name, values in answer.items()} == {"wall": 3, "cpu": 3, "lost": 3}
+    assert min(answer["wall"]) >= 0 and min(answer["lost"]) >= 0
 
 
 def test_untimed_runs_go_first_in_every_turn(spec: str):
@@ -85,3 +85,15 @@ def test_memory_is_peak_and_what_was_there_before_the_runtime(spec: str):
 
 def test_nothing_is_answered_after_quit(spec: str):
     assert len(talk(spec, "quit", "run 3")) == 1
+
+
+def test_what_several_threads_lose_is_asked_of_the_kernel(monkeypatch: pytest.MonkeyPatch):
+    waited = iter([1.0, 1.25, 2.0, 2.0])
+    monkeypatch.setattr(worker, "_waited", lambda: next(waited))
+    engine = SimpleNamespace(run=lambda: None)
+    assert worker.timed_runs(engine, 2, threads=2)["lost"] == [0.25, 0.0]
+
+
+def test_time_in_the_queue_only_grows():
+    before = worker._waited()
+    assert 0 <= before <= worker._waited()

@@ -27,6 +27,7 @@ from tvm_qat.package import Package
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]
 SCHEMA = 1
+_INPUTS = "inputs.npz"
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,9 @@ def compare(model: str, options: Options, progress: Progress | None = None) -> C
         saved = package.to_bytes()
         seconds = time.perf_counter() - begin
         (folder / "package.tar").write_bytes(saved)
-        contenders = _contenders(shaped, package, options, folder)
         data = _write_inputs(package, options, folder)
-        files = {contender.label: data for contender in contenders}
-        with started(contenders, files, options.threads, first=options.first) as runners:
+        contenders = _contenders(shaped, package, options, folder)
+        with started(contenders, first=options.first) as runners:
             rows = _measured(contenders, runners, options, folder, show)
         show("layers", 0.95)
         found = layers.profile(folder / "package.tar", data, options.threads) if options.per_layer else None
@@ -155,15 +155,16 @@ def _contenders(model: str, package: Package, options: Options, folder: Path) ->
         remedy = "install a C compiler and compile for native"
         raise InputError(located("the package holds no linked code to measure", file=model, remedy=remedy))
     (folder / "mod.so").write_bytes(library)
-    found = [Contender(OURS, OURS, str(folder / "mod.so"))]
+    files = [(OURS, OURS, str(folder / "mod.so"))]
     others = [name for name in options.against if name != "litert"]
-    found += [Contender(name, name, model) for name in others]
+    files += [(name, name, model) for name in others]
     if options.tflite:
-        found.append(Contender("litert", "litert", options.tflite))
+        files.append(("litert", "litert", options.tflite))
     if options.float_model:
         plain = with_shapes(options.float_model, options.input_shapes, folder / "float.onnx")
-        found += [Contender(f"{name} float", name, plain) for name in others]
-    return found
+        files += [(f"{name} float", name, plain) for name in others]
+    data = str(folder / _INPUTS)
+    return [Contender(label, name, file, data, options.threads) for label, name, file in files]
 
 
 def _write_inputs(package: Package, options: Options, folder: Path) -> str:
@@ -173,15 +174,15 @@ def _write_inputs(package: Package, options: Options, folder: Path) -> str:
             raise InputError(f"the model has no input {name!r}; its inputs are {', '.join(arrays)}")
         arrays[name] = array
     package.run(arrays)  # says in one line what is wrong with them
-    np.savez(folder / "inputs.npz", **arrays)  # type: ignore[arg-type]
-    return str(folder / "inputs.npz")
+    np.savez(folder / _INPUTS, **arrays)  # type: ignore[arg-type]
+    return str(folder / _INPUTS)
 
 
 def _measured(
     contenders: Sequence[Contender], runners: Sequence[Runner], options: Options, folder: Path, show: Progress
 ) -> tuple[Row, ...]:
     turns = interleave(
-        runners, rounds=options.rounds, turn_seconds=options.turn_seconds, threads=options.threads,
+        runners, rounds=options.rounds, turn_seconds=options.turn_seconds,
         progress=lambda share: show("taking turns", 0.2 + 0.75 * min(share, 1.0)),
     )  # fmt: skip
     ours = runners[0].label
@@ -192,8 +193,8 @@ def _measured(
         memory = runner.ask("memory")
         rows.append(
             Row(
-                runner.label, runner.facts["version"], figures(turns[runner.label], options.threads),
-                None if mine else ratio(turns[ours], turns[runner.label], options.threads),
+                runner.label, runner.facts["version"], figures(turns[runner.label]),
+                None if mine else ratio(turns[ours], turns[runner.label]),
                 _agreement(contender, runner, expected, folder),
                 runner.facts["load_seconds"], runner.facts["first_seconds"],
                 memory["peak"], memory["base"], os.path.getsize(contender.model),

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,24 +19,29 @@ from tvm_qat.bench.timing import Turn
 from tvm_qat.errors import InputError, MissingDependencyError, TvmQatError, located
 
 _MOST_RUNS = 2000
+_SETTLE = 0.25
+"""Seconds after a turn on several threads: they spin for a while, waiting for more work."""
 _PATIENCE = 3
 """Rounds may be this many times those asked for before a busy machine is given up on."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """label : its name in tables. model : the file that its runtime loads."""
+    """label : its name in tables. model : the file that its runtime loads. inputs : an npz file."""
 
     label: str
     runtime: str
     model: str
+    inputs: str
+    threads: int = 1
 
 
 class Runner:
     """A running worker. `facts` is what it said of itself when it was ready."""
 
-    def __init__(self, process: subprocess.Popen[str], label: str, errors: Any) -> None:
-        self.label = label
+    def __init__(self, process: subprocess.Popen[str], contender: Contender, errors: Any) -> None:
+        self.label = contender.label
+        self.threads = contender.threads
         self.facts: dict[str, Any] = {}
         self._process = process
         self._errors = errors
@@ -93,22 +99,20 @@ def choose_cores(threads: int) -> list[int]:
 
 
 @contextmanager
-def started(
-    contenders: Sequence[Contender], inputs: Mapping[str, str], threads: int, *, first: bool = False
-) -> Iterator[list[Runner]]:
+def started(contenders: Sequence[Contender], *, first: bool = False) -> Iterator[list[Runner]]:
     """One worker for each, loaded one after the other; all are stopped at the end.
 
-    inputs : the npz file of each contender's inputs, by its label. first : before other processes.
+    first : they go before other processes, where the system allows it.
     """
-    cores = choose_cores(threads)
+    cores = {contender.label: choose_cores(contender.threads) for contender in contenders}
     with ExitStack() as stack:
         runners = []
         for contender in contenders:
             runtime = RUNTIMES[contender.runtime]
-            runner = stack.enter_context(_worker(contender.label, runtime, threads))
+            runner = stack.enter_context(_worker(contender, runtime))
             spec = {
-                "engine": runtime.home, "model": contender.model, "inputs": inputs[contender.label],
-                "threads": threads, "cores": cores, "first": first,
+                "engine": runtime.home, "model": contender.model, "inputs": contender.inputs,
+                "threads": contender.threads, "cores": cores[contender.label], "first": first,
             }  # fmt: skip
             runner.facts = runner.ask(json.dumps(spec))
             runners.append(runner)
@@ -116,15 +120,15 @@ def started(
 
 
 @contextmanager
-def _worker(label: str, runtime: Runtime, threads: int) -> Iterator[Runner]:
+def _worker(contender: Contender, runtime: Runtime) -> Iterator[Runner]:
     command = [sys.executable, "-m", "tvm_qat.bench.worker"]
     with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
-            env=environment(runtime, threads),
+            env=environment(runtime, contender.threads),
         ) as process:  # fmt: skip
             try:
-                yield Runner(process, label, errors)
+                yield Runner(process, contender, errors)
             finally:
                 process.kill()
 
@@ -138,7 +142,7 @@ def environment(runtime: Runtime | None, threads: int) -> dict[str, str]:
 
 
 def interleave(
-    runners: Sequence[Runner], *, rounds: int, turn_seconds: float, threads: int,
+    runners: Sequence[Runner], *, rounds: int, turn_seconds: float,
     progress: Callable[[float], None] = lambda _share: None,
 ) -> dict[str, list[Turn]]:  # fmt: skip
     """Turns of each runner by its label, the nth of all of them from the nth round.
@@ -151,7 +155,9 @@ def interleave(
     for done in range(1, _PATIENCE * rounds + 1):
         for runner in runners:
             turns[runner.label].append(runner.turn(counts[runner.label]))
-        clean += all(turns[runner.label][-1].undisturbed(threads) for runner in runners)
+            if runner.threads > 1:
+                time.sleep(_SETTLE)
+        clean += all(turns[runner.label][-1].undisturbed() for runner in runners)
         progress(max(clean / rounds, done / (_PATIENCE * rounds)))
         if clean == rounds:
             break

@@ -1,8 +1,7 @@
 """From raw timings to figures that can be trusted on a machine that others use too.
 
-A run is *disturbed* if another process held one of its cores meanwhile. On one thread that shows
-as wall time above CPU time; on several, where a thread may also wait for the others, as a switch
-that the thread did not ask for. Disturbed runs are dropped and counted.
+A run is *disturbed* if its threads lost more than a small share of its time because other processes
+held their cores. Disturbed runs are dropped and counted.
 
 Clock rates and neighbours change within minutes, so times taken apart do not compare. Runtimes run
 in turns, A B C A B C; a *round* is one turn of each. A ratio is formed within each round, of the
@@ -16,30 +15,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SLACK = 1.03
-"""Wall time may exceed CPU time by this factor: interrupts, and the reading of the clocks."""
+SHARE = 0.03
+"""Of a run's wall time that may be lost: to interrupts, and to the reading of the clocks."""
 GRAIN = 5e-6
-"""And by these seconds, which tiny models need."""
+"""Seconds that may be lost besides, which tiny models need."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Runs in a row, in seconds; cpu adds up all threads; switches : forced ones, of each run."""
+    """Runs in a row, in seconds. cpu : of all threads together. lost : see `worker`."""
 
     wall: tuple[float, ...]
     cpu: tuple[float, ...]
-    switches: tuple[int, ...]
+    lost: tuple[float, ...]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Turn:
-        return cls(tuple(data["wall"]), tuple(data["cpu"]), tuple(data["switches"]))
+        return cls(tuple(data["wall"]), tuple(data["cpu"]), tuple(data["lost"]))
 
-    def undisturbed(self, threads: int) -> list[float]:
+    def undisturbed(self) -> list[float]:
         """Wall times of the runs that had their cores to themselves."""
-        if threads > 1:
-            return [wall for wall, forced in zip(self.wall, self.switches, strict=True) if forced == 0]
-        pairs = zip(self.wall, self.cpu, strict=True)
-        return [wall for wall, cpu in pairs if wall <= SLACK * cpu + GRAIN]
+        pairs = zip(self.wall, self.lost, strict=True)
+        return [wall for wall, lost in pairs if lost <= SHARE * wall + GRAIN]
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ class Ratio:
         return asdict(self)
 
 
-def figures(turns: Sequence[Turn], threads: int) -> Figures:
-    kept = sorted(wall for turn in turns for wall in turn.undisturbed(threads))
+def figures(turns: Sequence[Turn]) -> Figures:
+    kept = sorted(wall for turn in turns for wall in turn.undisturbed())
     total = sum(len(turn.wall) for turn in turns)
     cpu = statistics.median(seconds for turn in turns for seconds in turn.cpu)
     if not kept:
@@ -84,10 +81,10 @@ def figures(turns: Sequence[Turn], threads: int) -> Figures:
     return Figures(statistics.median(kept), kept[tenth], kept[-1 - tenth], cpu, len(kept), total - len(kept))
 
 
-def ratio(ours: Sequence[Turn], theirs: Sequence[Turn], threads: int) -> Ratio:
+def ratio(ours: Sequence[Turn], theirs: Sequence[Turn]) -> Ratio:
     """Of turns of the same rounds. Rounds in which one of the two has no undisturbed run do not count."""
     pairs = list(zip(ours, theirs, strict=True))
-    clean = [(a.undisturbed(threads), b.undisturbed(threads)) for a, b in pairs]
+    clean = [(a.undisturbed(), b.undisturbed()) for a, b in pairs]
     each = [statistics.median(a) / statistics.median(b) for a, b in clean if a and b]
     cpu = statistics.median(statistics.median(a.cpu) / statistics.median(b.cpu) for a, b in pairs)
     if not each:
