@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.isa import DotProduct
+from tvm_qat.kernels.linear_spec import LinearSpec
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,9 @@ def dot_blocking(isa: DotProduct, outer: int) -> Blocking:
     """The tile that wastes the fewest lanes on `outer` output channels; the widest among equals."""
     tiles = [Blocking(vectors * isa.lanes, pixels, 0.0) for pixels, vectors in isa.tiles]
     return min(tiles, key=lambda b: -(-outer // b.channels) * b.channels)
+
+
+def dot_depthwise_blocking(isa: DotProduct, spec: LinearSpec) -> Blocking:
+    """Channels in whole vectors, four at once where there are as many; pixels to fill the registers."""
+    vectors = next(v for v in (4, 2, 1) if v * isa.lanes <= spec.groups)
+    return Blocking(vectors * isa.lanes, 16 // (2 * vectors), 0.0)

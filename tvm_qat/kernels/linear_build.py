@@ -9,6 +9,7 @@ from tvm_qat.ir import Shape
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
 from tvm_qat.kernels.dot import DotBody
+from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
@@ -124,9 +125,17 @@ def _copy(plan: LinearPlan, data: Any, zero: PrimExpr) -> Any:
         x = data[tuple(_by_layout(layout, place))]
         return flipped(x) if plan.flips else x
 
+    spec, read_flat = plan.spec, None
+    if spec.channels_last:
+        depth, height, width = spec.axes
+        rows = view(data, (spec.batch, depth.size, height.size, width.size * spec.groups * spec.inner))
+
+        def read_flat(*place: PrimExpr) -> PrimExpr:
+            return flipped(rows[place]) if plan.flips else rows[place]
+
     if not plan.flips:
-        return padded_activations(plan.spec, plan.data.dtype, zero, read)
-    return padded_activations(plan.spec, "uint8", zero + ex.int32(128), read)
+        return padded_activations(spec, plan.data.dtype, zero, read, read_flat)
+    return padded_activations(spec, "uint8", zero + ex.int32(128), read, read_flat)
 
 
 def _centre(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr | None:
@@ -180,7 +189,10 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
 
     weights = _weights(plan, buffers)
     if plan.depthwise:
-        DepthwiseBody(spec, plan.blocking, source, weights, initial, sink).emit()
+        if plan.isa is None:
+            DepthwiseBody(spec, plan.blocking, source, weights, initial, sink).emit()
+        else:
+            DepthwiseDotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
     elif plan.isa is not None:
         DotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
     else:

@@ -11,8 +11,15 @@ from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.ir import Shape, array_of, const, dtype_of, is_const, shape_of
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
-from tvm_qat.kernels.blocking import Blocking, choose_blocking, depthwise_blocking, dot_blocking
+from tvm_qat.kernels.blocking import (
+    Blocking,
+    choose_blocking,
+    depthwise_blocking,
+    dot_blocking,
+    dot_depthwise_blocking,
+)
 from tvm_qat.kernels.builder import Symbols
+from tvm_qat.kernels.dot_depthwise import pack_dot_depthwise
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
@@ -61,7 +68,11 @@ def suits_dot(fused: Fused, isa: DotProduct) -> bool:
     if not all(is_const(arg) for arg in call.args[1:4]) or dtype_of(call.args[0]) not in ("uint8", "int8"):
         return False
     spec, lead = _spec(fused, Symbols())
-    if lead or spec.depthwise or spec.run < isa.depth:
+    if spec.depthwise:
+        enough = isa.depth == 4 and spec.channels_last and spec.groups >= isa.lanes
+    else:
+        enough = spec.run >= isa.depth
+    if lead or not enough:
         return False
     weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
     limits = np.iinfo(isa.weight)
@@ -98,13 +109,13 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
     if depthwise:
-        return depthwise_blocking(target, spec.groups)
+        return depthwise_blocking(target, spec.groups) if isa is None else dot_depthwise_blocking(isa, spec)
     return choose_blocking(target, spec.outer) if isa is None else dot_blocking(isa, spec.outer)
 
 
 def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: DotProduct | None) -> Array:
     if depthwise:
-        return packing.pack_depthwise(weights)
+        return packing.pack_depthwise(weights) if isa is None else pack_dot_depthwise(spec, weights)
     return packing.pack(weights, lanes) if isa is None else packing.pack_dot(spec, weights, lanes, isa)
 
 

@@ -16,22 +16,38 @@ _tir = tvm.tirx
 
 
 def padded_activations(
-    spec: LinearSpec, dtype: str, zero_point: PrimExpr, read: Callable[..., PrimExpr]
-) -> Any:
-    """[N, D, H, W * C] with a ring of the zero point; read(n, d, h, w, c) gives the activations.
+    spec: LinearSpec, dtype: str, zero_point: PrimExpr, read: Callable[..., PrimExpr],
+    read_flat: Callable[..., PrimExpr] | None = None,
+) -> Any:  # fmt: skip
+    """[N, D, H, W * C] with a ring of the zero point.
 
-    Each row is filled whole and then overwritten inside: both are plain copies to LLVM.
+    read(n, d, h, w, c) gives an activation; read_flat(n, d, h, j) the j-th of a row of pixels,
+    where the tensor is channels-last. Rows are filled and copied by plain loops, for LLVM's sake.
     """
     depth, height, width = spec.axes
     channels = spec.groups * spec.inner
     padded = workspace((spec.batch, depth.padded, height.padded, width.padded * channels), dtype)
+    whole = read_flat is not None and width.spread == 1 and min(width.before, width.after) >= 0
+
+    def fill(place: tuple[PrimExpr, ...], start: Any, count: Any) -> None:
+        with tb.serial(0, count) as i:
+            tb.buffer_store(padded, ex.cast(zero_point, dtype), [*place, start + i])
+
     with loops((spec.batch, depth.padded, height.padded), worth_threads(padded.shape)) as (n, d, h):
-        with tb.serial(0, width.padded * channels) as i:
-            tb.buffer_store(padded, ex.cast(zero_point, dtype), [n, d, h, i])
-        source_d, source_h = _source(depth, d), _source(height, h)
+        source = (_source(depth, d), _source(height, h))
         with tb.If(_tir.all(*_inside(depth, d), *_inside(height, h), _tir.IntImm("bool", 1))):
             with tb.Then():
-                _copy_row(padded, (n, d, h), width, channels, lambda w, c: read(n, source_d, source_h, w, c))
+                if whole and read_flat is not None:
+                    first, size = width.before * channels, width.size * channels
+                    fill((n, d, h), 0, first)
+                    with tb.serial(0, size) as j:
+                        tb.buffer_store(padded, read_flat(n, *source, j), [n, d, h, first + j])
+                    fill((n, d, h), first + size, width.after * channels)
+                else:
+                    fill((n, d, h), 0, width.padded * channels)
+                    _copy_row(padded, (n, d, h), width, channels, lambda w, c: read(n, *source, w, c))
+            with tb.Else():
+                fill((n, d, h), 0, width.padded * channels)
     return padded
 
 
