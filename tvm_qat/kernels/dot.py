@@ -14,6 +14,8 @@ with zero weights for those that were added already: nothing is read beyond a ro
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,9 +32,13 @@ _tir = tvm.tirx
 
 @dataclass(frozen=True, kw_only=True)
 class DotBody(LinearBody):
-    """weights : [blocks, D, H, taps * steps, lanes of a block * depth], see `packing.pack_dot`."""
+    """weights : [blocks, D, H, taps * steps, lanes of a block * depth], see `packing.pack_dot`.
+
+    zero_ring : the padding is stored as zeros, so that rows of it add nothing and are passed over.
+    """
 
     isa: DotProduct
+    zero_ring: bool = False
 
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         spec, isa = self.spec, self.isa
@@ -43,7 +49,7 @@ class DotBody(LinearBody):
         steps = whole + bool(rest)
         first = (block // self.blocks) * spec.inner if spec.groups > 1 else 0
         taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
-        with loops(taps[:1]) as (kd,), loops(taps[1:2]) as (kh,), loops(taps[2:]) as (kw,):
+        with loops(taps[:1]) as (kd,), self._kernel_rows(h) as kh, loops(taps[2:]) as (kw,):
             row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
             columns = [(w + p) * width.stride + kw * width.dilation for p in range(pixels)]
 
@@ -58,6 +64,19 @@ class DotBody(LinearBody):
                 step(k, k * isa.depth)
             if rest:
                 step(whole, run - isa.depth)
+
+    @contextmanager
+    def _kernel_rows(self, h: PrimExpr) -> Iterator[PrimExpr]:
+        """The rows of the kernel, without those that lie in a ring of zeros."""
+        height = self.spec.axes[1]
+        ring = self.zero_ring and height.needs_padding and height.dilation == height.spread == 1
+        if not ring or height.kernel == 1:
+            with loops((height.kernel,)) as (kh,):
+                yield kh
+            return
+        top = height.before - h * height.stride
+        with tb.serial(_tir.max(0, top), _tir.min(height.kernel, height.size + top)) as kh:
+            yield kh
 
     def _step(
         self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, offset: PrimExpr

@@ -194,6 +194,15 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
         else:
             DepthwiseDotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
     elif plan.isa is not None:
-        DotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
+        DotBody(
+            spec,
+            plan.blocking,
+            source,
+            weights,
+            initial,
+            sink,
+            isa=plan.isa,
+            zero_ring=plan.zero is None and not plan.flips,
+        ).emit()
     else:
         LinearBody(spec, plan.blocking, source, weights, initial, sink, per_batch=bool(plan.lead)).emit()
