@@ -69,6 +69,35 @@ def borders() -> list[Case]:
     ]
 
 
+def attention() -> list[Case]:
+    """Products of two activations: remainders of both sizes, broadcast batches, zero points at their ends."""
+    rng = np.random.default_rng(9)
+
+    def one(rows: int, inner: int, outer: int, dtype: str, zero: int, batch: tuple[int, ...]) -> Case:
+        x, y = integers(rng, dtype, 2, 3, rows, inner), integers(rng, "int8", *batch, inner, outer)
+        name = f"{dtype} {zero} {rows}x{inner}x{outer} {batch}"
+        return case(name, lambda left, right: qnn.batch_matmul(left, right, zero, 0), x, y)
+
+    ends = (("uint8", 0), ("uint8", 255), ("int8", -128), ("int8", 127), ("int8", 0))
+    sizes = ((1, 4, 16), (5, 5, 15), (7, 33, 65), (13, 64, 64), (6, 7, 1), (3, 18, 130), (197, 8, 197))
+    return [
+        one(*size, *ends[i % len(ends)], ((2, 3), (1, 3), (3,))[i % 3])
+        for i, size in enumerate([*sizes, *sizes])
+    ]
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_attention_equals_the_reference(target: str) -> None:
+    check_exact(attention(), DOT_TARGETS[target])
+
+
+def test_attention_takes_the_dot_product_kernel() -> None:
+    if "cascadelake" not in TARGETS:
+        pytest.skip("this machine has no AVX-512 VNNI")
+    lowered = lower(module_of(attention()[:1]), TARGETS["cascadelake"])
+    assert {kernel["isa"] for kernel in chosen_kernels(lowered)} == {"avx512vnni"}
+
+
 @pytest.mark.parametrize("target", DOT_TARGETS)
 def test_every_remainder_equals_the_reference(target: str) -> None:
     check_exact(remainders(), DOT_TARGETS[target])

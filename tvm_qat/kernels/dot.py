@@ -47,6 +47,7 @@ class DotBody(LinearBody):
         run = spec.run
         whole, rest = divmod(run, isa.depth)
         steps = whole + bool(rest)
+        at = n * self.blocks + block if self.per_batch else block
         first = (block // self.blocks) * spec.inner if spec.groups > 1 else 0
         taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
         with loops(taps[:1]) as (kd,), self._kernel_rows(h) as kh, loops(taps[2:]) as (kw,):
@@ -54,7 +55,7 @@ class DotBody(LinearBody):
             columns = [(w + p) * width.stride + kw * width.dilation for p in range(pixels)]
 
             def step(index: PrimExpr, offset: PrimExpr) -> None:
-                self._step(acc, (block, kd, kh, kw * steps + index), row, columns, first + offset)
+                self._step(acc, (at, kd, kh, kw * steps + index), row, columns, first + offset)
 
             unroll = isa.unroll if whole >= 2 * isa.unroll else 1
             with loops((whole // unroll,)) as (i,):

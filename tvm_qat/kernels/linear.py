@@ -130,7 +130,7 @@ class LinearBody:
         acc = [registers(lanes, "int32") for _ in range(pixels)]
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(acc[p], ex.cast(self.initial(block * lanes + lane), "int32"), [lane])
+                tb.buffer_store(acc[p], ex.cast(self._start(origin[0], block, lane), "int32"), [lane])
         self._accumulate(acc, pixels, origin, block)
         tail = self.spec.outer % lanes
         if not tail:
@@ -139,6 +139,10 @@ class LinearBody:
             self._finish(acc, pixels, origin, block, tail)
         else:
             self._finish_either(acc, pixels, origin, block, tail)
+
+    def _start(self, _n: PrimExpr, block: PrimExpr, lane: PrimExpr) -> PrimExpr:
+        """First value of an accumulator."""
+        return self.initial(block * self.blocking.channels + lane)
 
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         spec, lanes = self.spec, self.blocking.channels

@@ -9,6 +9,7 @@ from tvm_qat.ir import Shape
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
 from tvm_qat.kernels.dot import DotBody
+from tvm_qat.kernels.dot_batched import BatchedDotBody, RightSide
 from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -102,6 +103,8 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
     spec, data = plan.spec, buffers[plan.data.name]
     centre = _centre(plan, buffers)
     if plan.lead:
+        if plan.flips:
+            data = view(flipped_copy(view(data, (product(data.shape),))), data.shape)
         return Source(data, lambda p: _batched(data, plan.lead, p[0], p[3:]), centre)
     channels = spec.groups * spec.inner
     if "conv" not in plan.fused.op:
@@ -187,6 +190,9 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
     def initial(position: PrimExpr) -> PrimExpr:
         return plan.initial(Site(buffers, (position,)))
 
+    if plan.isa is not None and not plan.constant_weight:
+        _run_batched(plan, spec, source, buffers, sink, initial)
+        return
     weights = _weights(plan, buffers)
     if plan.depthwise:
         if plan.isa is None:
@@ -206,3 +212,31 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
         ).emit()
     else:
         LinearBody(spec, plan.blocking, source, weights, initial, sink, per_batch=bool(plan.lead)).emit()
+
+
+def _run_batched(
+    plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, Any], sink: Sink,
+    initial: Callable[[PrimExpr], PrimExpr],
+) -> None:  # fmt: skip
+    """A product whose right side is packed at run time."""
+    assert plan.isa is not None
+    right = buffers[plan.weight.name]
+    side = RightSide(
+        right, lambda n, row, column: _batched(right, plan.lead, n, (row, column)), spec.batch,
+        spec.inner, spec.outer, plan.blocking.channels, plan.isa,
+    )  # fmt: skip
+    packed, sums = side.pack()
+    zero = plan.zero(Site(buffers, ())) if plan.zero else ex.int32(0)
+    offset = zero + ex.int32(128) if plan.flips else zero
+    BatchedDotBody(
+        spec,
+        plan.blocking,
+        source,
+        packed,
+        initial,
+        sink,
+        per_batch=True,
+        isa=plan.isa,
+        sums=sums,
+        offset=offset,
+    ).emit()

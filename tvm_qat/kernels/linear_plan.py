@@ -65,18 +65,29 @@ class LinearPlan:
 def suits_dot(fused: Fused, isa: DotProduct) -> bool:
     """Whether the instruction can run it: constant 8-bit weights, enough channels, a known zero point."""
     call = fused.anchor
-    if not all(is_const(arg) for arg in call.args[1:4]) or dtype_of(call.args[0]) not in ("uint8", "int8"):
+    if dtype_of(call.args[0]) not in ("uint8", "int8") or not is_const(call.args[2]):
         return False
     spec, lead = _spec(fused, Symbols())
+    if lead:
+        return _suits_batched(call, spec, isa)
+    if not (is_const(call.args[1]) and is_const(call.args[3])):
+        return False
     if spec.depthwise:
         enough = isa.depth == 4 and spec.channels_last and spec.groups >= isa.lanes
     else:
         enough = spec.run >= isa.depth
-    if lead or not enough:
+    if not enough:
         return False
     weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
     limits = np.iinfo(isa.weight)
     return bool(limits.min <= weights.min(initial=0) and weights.max(initial=0) <= limits.max)
+
+
+def _suits_batched(call: Any, spec: LinearSpec, isa: DotProduct) -> bool:
+    """Whether a right side known at run time can be packed: int8, symmetric, of known size."""
+    symmetric = is_const(call.args[3]) and not np.any(array_of(call.args[3]))
+    known = isinstance(spec.inner, int) and isinstance(spec.outer, int)
+    return isa.depth == 4 and symmetric and known and spec.inner >= 4 and dtype_of(call.args[1]) == "int8"
 
 
 def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | None = None) -> LinearPlan:
@@ -100,6 +111,9 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
     else:
         weight, kernel_zero = operands.tensor(call.args[1]), _zero_point(fused, 3, operands)
         initial = _vector(bias, spec, lanes, operands)
+        if isa is not None:
+            worst = np.full((1, 1, spec.inner), np.iinfo(np.int8).min)
+            operands.accumulator_bound = _greatest(worst, call.args[2], bias, data.dtype)
     term = fused.term(operands, carried)
     return LinearPlan(
         fused, spec, blocking, tuple(operands.all()), weight, term, initial, zero, kernel_zero,
