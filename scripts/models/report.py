@@ -12,12 +12,11 @@ from models import training
 from models.check import Comparison
 from models.training import Digits, Trained
 
-# The CC BY 4.0 license of the data asks for this wherever its images go.
+# The authors ask to be named wherever the images go.
 SOURCE = {
     "title": "Optical Recognition of Handwritten Digits",
     "authors": "E. Alpaydin, C. Kaynak",
     "url": "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
-    "license": "CC BY 4.0",
     "obtained_from": "sklearn.datasets.load_digits",
     "changes": "each pixel doubled in both directions (8x8 to 16x16); stratified random split",
 }
