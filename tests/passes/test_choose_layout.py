@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.graphs import Graph, call_named, calls_of, graph, grid, names_of, relax, sources_of
 from tests.support.rewrite import check_rewrite, check_same_numbers, check_sound, check_unchanged
-from tvm_qat.ir import Expr, IRModule, Tuple, attrs_of, const, op_name
+from tvm_qat.ir import Expr, IRModule, Tuple, attrs_of, const, op_name, source_of
 from tvm_qat.passes.choose_layout import choose_layout
 from tvm_qat.qnn import build as qnn
 
@@ -189,6 +189,14 @@ def test_a_transpose_to_channels_last_cancels() -> None:
         return b(relax.op.permute_dims(_q(b, x), [0, 2, 3, 1]))
 
     assert names_of(_lay(graph(before, x=SHAPE))) == ["permute_dims", "qnn.conv2d", "qnn.requantize"]
+
+
+def test_what_was_dequantized_is_turned_back_as_integers() -> None:
+    after = _lay(graph(lambda b, x: b(qnn.dequantize(_q(b, x), OUT), "out"), x=SHAPE))
+    *_, turned, result = calls_of(after)
+    assert (op_name(turned), op_name(result)) == ("relax.permute_dims", "qnn.dequantize")
+    assert str(turned.ty.dtype) == OUT.dtype
+    assert source_of(turned) == "out"
 
 
 def test_a_global_mean_needs_no_way_back() -> None:

@@ -5,8 +5,8 @@ Before:                                        After:
     c = qnn.conv2d(q, w; NCHW, OIHW)               t = permute_dims(q, [0, 2, 3, 1])
     r = qnn.requantize(c; axis=1)                  c = qnn.conv2d(t, w'; NHWC, OHWI)
     return qnn.dequantize(r)                       r = qnn.requantize(c; axis=3)
-                                                   d = qnn.dequantize(r)
-                                                   return permute_dims(d, [0, 3, 1, 2])
+                                                   p = permute_dims(r, [0, 3, 1, 2])
+                                                   return qnn.dequantize(p)
 
 One walk forward: what a convolution makes is carried channels-last through every operator that
 knows what to do with it, and turned back where one does not, or at the model's end. Two

@@ -123,7 +123,7 @@ def _layer(name: str, calls: list[Expr], reason: tuple[str, str] | None) -> Laye
 def _weight(call: Expr) -> tuple[int, bool, bool, bool]:
     """Which call of a node stands for it: the one with products, then any that does real work."""
     name = op_name(call)
-    return macs_of(call), name not in _GRID_CHANGES, name not in _LAYOUT, name in OPS
+    return macs_of(call), name not in _LAYOUT, name not in _GRID_CHANGES, name in OPS
 
 
 def _name(call: Expr) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_qat.ir import Expr, array_of, const, is_const, relax, shape_of
+from tvm_qat.ir import Call, Expr, array_of, attrs_of, const, is_const, op_name, relax, shape_of, source_of
 from tvm_qat.passes.carry import Walk
+from tvm_qat.passes.match import definition
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,13 @@ def laid(walk: Walk, value: object, rank: int) -> Expr:
 
 
 def settle(walk: Walk, value: Laid) -> Expr:
-    """Back to the written order."""
-    return walk.emit(permuted(value.expr, to_first(value.rank)))
+    """Back to the written order; what was just dequantized is transposed while it is still integers."""
+    axes = to_first(value.rank)
+    made = definition(walk.builder, value.expr)
+    if op_name(made) == "qnn.dequantize" and "input_axis" not in attrs_of(made):
+        q = walk.emit(permuted(made.args[0], axes), source_of(made))
+        return walk.emit(Call(made.op, [q, *made.args[1:]], made.attrs), source_of(made))
+    return walk.emit(permuted(value.expr, axes), source_of(made))
 
 
 def permuted(expr: Expr, axes: list[int]) -> Expr:
