@@ -33,11 +33,7 @@ RUNTIMES = {
     for runtime in (
         Runtime(
             "tvm_qat", "tvm_qat.bench.engines.tvm_runtime", "tvm", "apache-tvm",
-            (
-                ("TVM_NUM_THREADS", "{threads}"),
-                # Else tvm_ffi imports torch where that is installed, which no deployment would have.
-                ("TVM_FFI_DISABLE_TORCH_C_DLPACK", "1"),
-            ),
+            (("TVM_NUM_THREADS", "{threads}"),),
         ),
         Runtime("onnxruntime", "tvm_qat.bench.engines.onnxruntime", "onnxruntime", "onnxruntime"),
         Runtime("openvino", "tvm_qat.bench.engines.openvino", "openvino", "openvino"),

@@ -8,6 +8,7 @@ that nothing here needs. So the names of the virtual machine's functions stand h
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Mapping
 from importlib import metadata, util
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tvm_ffi
+
+# tvm_ffi imports torch wherever it is installed: 250 MB that a deployment does not have.
+sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+import tvm_ffi  # noqa: E402
 
 _ALIGNMENT = 64
 """Bytes; kernels rely on it, as TVM's own allocations have it."""
