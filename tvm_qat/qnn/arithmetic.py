@@ -82,7 +82,7 @@ QUANTIZE_FORMULAS = (
     "reciprocal_zero_point_inside",
     "nudged_range",
 )
-"""How `qnn.quantize` divides and rounds (DESIGN: the producer's profile).
+"""How `qnn.quantize` divides and rounds: the profile of the producer.
 
 - a name of ROUNDINGS: round(x / scale) + zero_point. ONNX and AIMET: half_even.
 - reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch.fake_quantize_per_tensor_affine
