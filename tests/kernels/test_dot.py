@@ -65,6 +65,7 @@ def borders() -> list[Case]:
             ("grouped", {"inner": 8, "groups": 3}),
             ("one channel", {"inner": 1, "kernel": (5, 5), "padding": (2, 2, 2, 2)}),
             ("transposed", {"inner": 4, "transposed": True, "stride": 2}),
+            ("wholly outside", {"inner": 4, "padding": (5, 4, 6, 4), "stride": 2}),
         )
     ]
 
@@ -106,6 +107,24 @@ def test_every_remainder_equals_the_reference(target: str) -> None:
 @pytest.mark.parametrize("target", DOT_TARGETS)
 def test_borders_and_ends_of_range_equal_the_reference(target: str) -> None:
     check_exact(borders(), DOT_TARGETS[target])
+
+
+def test_integers_added_in_the_epilogue_do_not_escape_the_bound() -> None:
+    """A bias for each element cannot join the sum's start, and may exceed what the weights allow."""
+    rng = np.random.default_rng(3)
+    x, w = integers(rng, "uint8", 5, 64), integers(rng, "int8", 64, 64)
+    bias = rng.choice(np.array([-(2**30), 2**30], np.int32), (5, 64))
+    source, target = QParams(np.array(4.0), dtype="int32"), QParams(np.array(1.0), np.array(9), "uint8")
+
+    def graph(data: Any) -> list[Any]:
+        return [
+            qnn.dense(data, const(w), 0),
+            lambda sums: relax.op.add(sums, const(bias)),
+            lambda sums: qnn.requantize(sums, source, target),
+        ]
+
+    for chosen in TARGETS.values():
+        check_exact([case("bias", graph, x, composite=True)], chosen)
 
 
 @pytest.mark.parametrize("op", LINEAR)

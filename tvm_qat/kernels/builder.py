@@ -55,6 +55,7 @@ def workspace(shape: Sequence[Any], dtype: str) -> Any:
 
 
 def registers(count: int, dtype: str) -> Any:
+    """A buffer that LLVM keeps in registers: in global scope TVM puts up to 1 KB on the stack."""
     return tb.alloc_buffer((count,), dtype, scope="global", layout=None)
 
 

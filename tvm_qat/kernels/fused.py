@@ -51,11 +51,6 @@ class Fused:
         return op_name(self.anchor)
 
     @property
-    def anchor_type(self) -> Any:
-        """Type of the anchor's own result."""
-        return next(iter(self.calls)).ty
-
-    @property
     def source(self) -> str | None:
         return source_of(self.anchor)
 

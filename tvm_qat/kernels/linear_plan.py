@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import Shape, array_of, const, dtype_of, is_const, shape_of
+from tvm_qat.ir import Shape, Var, array_of, const, dtype_of, is_const, op_name, shape_of
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
 from tvm_qat.kernels.blocking import (
@@ -114,11 +114,18 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         if isa is not None:
             worst = np.full((1, 1, spec.inner), np.iinfo(np.int8).min)
             operands.accumulator_bound = _greatest(worst, call.args[2], bias, data.dtype)
+    if _adds_integers(fused, carried):
+        operands.accumulator_bound = None
     term = fused.term(operands, carried)
     return LinearPlan(
         fused, spec, blocking, tuple(operands.all()), weight, term, initial, zero, kernel_zero,
         depthwise, constant_weight, lead, isa,
     )  # fmt: skip
+
+
+def _adds_integers(fused: Fused, carried: Var) -> bool:
+    """Whether the epilogue adds to the int32 sum, so that its bound no longer holds."""
+    return any(op_name(call) == "relax.add" for var, call in fused.calls.items() if not var.same_as(carried))
 
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
