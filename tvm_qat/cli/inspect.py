@@ -38,6 +38,7 @@ def print_report(report: Report) -> None:
         ("MACs", "right"), ("why it stays in float", "left"),
     ]  # fmt: skip
     out.print(console.table(None, columns, [_row(layer) for layer in report.layers]))
+    print_remedies(report)
     totals = report.totals
     print()
     print(f"operators on integers      {totals['integer_operators']}")
@@ -51,6 +52,16 @@ def print_report(report: Report) -> None:
     print(f"batch norms folded         {totals['batch_norms_folded']}")
     print(f"training remnants pruned   {totals['pruned']}")
     print(f"requantizes cancelled      {totals['requantizes_cancelled']}")
+
+
+def print_remedies(report: Report) -> None:
+    """What to do about the reasons in the table, each once."""
+    from tvm_qat.passes.fold.values import CODES
+
+    found = {layer.code for layer in report.layers}
+    remedies = [f"{code:<26} {remedy}" for code, remedy in CODES.items() if code in found]
+    if remedies:
+        print("\n" + "\n".join(remedies))
 
 
 def _row(layer: Layer) -> list[str]:
