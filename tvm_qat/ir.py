@@ -139,18 +139,23 @@ def substitute(expr: Expr, env: dict[Var, Expr]) -> Expr:
     """`expr` with variables replaced. Control flow is refused: importers never make it."""
     if isinstance(expr, Var):
         return env.get(expr, expr)
+    if isinstance(expr, relax.If | relax.SeqExpr | Function):
+        reason = f"control flow ({type(expr).__name__}) is not supported"
+        raise UnsupportedError(located(reason, node=source_of(expr)))
+    return _with_operands(expr, lambda operand: substitute(operand, env))
+
+
+def _with_operands(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+    """`expr` with each operand changed; a call whose operands stay as they are keeps its type."""
     if isinstance(expr, Call):
-        args = [substitute(a, env) for a in expr.args]
+        args = [change(a) for a in expr.args]
         if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
             return expr
         return Call(expr.op, args, expr.attrs, expr.ty_args, span=expr.span)
     if isinstance(expr, Tuple):
-        return Tuple([substitute(f, env) for f in expr.fields], span=expr.span)
+        return Tuple([change(f) for f in expr.fields], span=expr.span)
     if isinstance(expr, TupleGetItem):
-        return TupleGetItem(substitute(expr.tuple_value, env), expr.index, span=expr.span)
-    if isinstance(expr, relax.If | relax.SeqExpr | Function):
-        reason = f"control flow ({type(expr).__name__}) is not supported"
-        raise UnsupportedError(located(reason, node=source_of(expr)))
+        return TupleGetItem(change(expr.tuple_value), expr.index, span=expr.span)
     return expr
 
 
@@ -159,16 +164,7 @@ def flat(builder: BlockBuilder, expr: Expr) -> Expr:
 
     The builder would do that by itself, but then the outer call loses its source node's name.
     """
-    if isinstance(expr, Call):
-        args = [_bound(builder, a) for a in expr.args]
-        if all(new.same_as(old) for new, old in zip(args, expr.args, strict=True)):
-            return expr
-        return Call(expr.op, args, expr.attrs, expr.ty_args, span=expr.span)
-    if isinstance(expr, Tuple):
-        return Tuple([_bound(builder, f) for f in expr.fields], span=expr.span)
-    if isinstance(expr, TupleGetItem):
-        return TupleGetItem(_bound(builder, expr.tuple_value), expr.index, span=expr.span)
-    return expr
+    return _with_operands(expr, lambda operand: _bound(builder, operand))
 
 
 def _bound(builder: BlockBuilder, expr: Expr) -> Expr:

@@ -15,7 +15,6 @@ from tvm_qat.ir import (
     array_of,
     bindings_of,
     is_const,
-    op_name,
     operands,
     uses_of,
 )
@@ -27,10 +26,6 @@ def definition(builder: BlockBuilder, expr: Expr) -> Expr:
         return expr
     bound = builder.lookup_binding(expr)
     return expr if bound is None else definition(builder, bound)
-
-
-def is_call_of(expr: Expr, *names: str) -> bool:
-    return op_name(expr) in names
 
 
 def scalar(expr: Expr) -> float | None:

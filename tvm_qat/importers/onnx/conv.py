@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers.onnx.node import Node
@@ -81,20 +82,23 @@ def kernel_shape(node: Node, index: int) -> tuple[int, ...]:
 
 def float_conv(node: Node, data: Expr, weight: Expr, weight_index: int) -> Expr:
     """The convolution of dequantized or float operands, without bias."""
-    rank = spatial_rank(node)
-    frame = window(node, node.shape(0)[2:], kernel_shape(node, weight_index))
+    function = (relax.op.nn.conv1d, relax.op.nn.conv2d, relax.op.nn.conv3d)[spatial_rank(node) - 1]
+    return function(data, weight, **conv_attributes(node, weight_index))
+
+
+def conv_attributes(node: Node, weight_index: int) -> dict[str, Any]:
+    """Strides to layouts, as TVM's convolutions and the dialect's both name them."""
     check_channels(node, weight_index)
-    function = (relax.op.nn.conv1d, relax.op.nn.conv2d, relax.op.nn.conv3d)[rank - 1]
-    return function(
-        data,
-        weight,
-        strides=frame.strides,
-        padding=frame.padding,
-        dilation=frame.dilation,
-        groups=node.whole("group", 1),
-        data_layout=LAYOUTS[rank][0],
-        kernel_layout=LAYOUTS[rank][1],
-    )
+    frame = window(node, node.shape(0)[2:], kernel_shape(node, weight_index))
+    data_layout, kernel_layout = LAYOUTS[spatial_rank(node)][:2]
+    return {
+        "strides": frame.strides,
+        "padding": frame.padding,
+        "dilation": frame.dilation,
+        "groups": node.whole("group", 1),
+        "data_layout": data_layout,
+        "kernel_layout": kernel_layout,
+    }
 
 
 def check_channels(node: Node, weight_index: int) -> None:

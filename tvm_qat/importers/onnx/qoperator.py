@@ -11,12 +11,9 @@ import numpy as np
 
 from tvm_qat.errors import UnsupportedError
 from tvm_qat.importers.onnx.conv import (
-    LAYOUTS,
-    check_channels,
+    conv_attributes,
     float_conv,
-    kernel_shape,
     spatial_rank,
-    window,
     with_bias,
 )
 from tvm_qat.importers.onnx.grids import Grid, as_vector, dequantized, emit, grid_of, quantized
@@ -117,18 +114,5 @@ def _scale_of(grid: Grid) -> Expr:
 
 
 def _integer_conv(node: Node, weight: int, x_zero: Expr, w_zero: Expr) -> Expr:
-    rank = spatial_rank(node)
-    check_channels(node, weight)
-    frame = window(node, node.shape(0)[2:], kernel_shape(node, weight))
-    return build.conv(
-        node.require(0),
-        node.require(weight),
-        x_zero,
-        w_zero,
-        strides=frame.strides,
-        padding=frame.padding,
-        dilation=frame.dilation,
-        groups=node.whole("group", 1),
-        data_layout=LAYOUTS[rank][0],
-        kernel_layout=LAYOUTS[rank][1],
-    )
+    attributes = conv_attributes(node, weight)
+    return build.conv(node.require(0), node.require(weight), x_zero, w_zero, **attributes)
