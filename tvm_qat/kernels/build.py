@@ -8,6 +8,7 @@ from tvm_qat.ir import IRModule, relax, tvm
 from tvm_qat.kernels.own_functions import OwnFunctions
 from tvm_qat.kernels.schedule import ScheduleOnCPU
 from tvm_qat.kernels.strict_float import StrictFloat
+from tvm_qat.kernels.tables import ChooseLookups
 
 
 def build_passes(target: Any) -> list[Any]:
@@ -23,6 +24,7 @@ def build_passes(target: Any) -> list[Any]:
         t.FuseTIR(),
         ScheduleOnCPU(),
         OwnFunctions(),
+        ChooseLookups(target),
         StrictFloat(),
         t.RewriteDataflowReshape(),
         t.ToNonDataflow(),

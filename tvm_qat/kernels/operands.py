@@ -98,10 +98,6 @@ class Site:
             return self.buffers[parameter.operand][parameter.slot]
         return self._read(parameter.operand)
 
-    def entry(self, table: Parameter, position: PrimExpr) -> PrimExpr:
-        """Element of a table that does not follow the output's index."""
-        return self.buffers[table.operand][position]
-
     def _read(self, name: str) -> PrimExpr:
         buffer = self.buffers[name]
         return buffer[broadcast_index(buffer.shape, self.index)]

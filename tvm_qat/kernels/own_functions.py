@@ -14,6 +14,7 @@ Powers by a constant 1, 2 or 3 are products.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm_ffi
@@ -78,7 +79,8 @@ def _lowered(old: Any) -> Any:
     return fence_products(expression(FORMULAS[name], *old.args))
 
 
-def _register(name: str, arguments: int) -> None:
+def register(name: str, arguments: int, lowered: Callable[[Any], Any]) -> None:
+    """A pure intrinsic that vectors can be made of; `lowered` writes a call of it out, in TVM's last pass."""
     if name in Op.list_op_names():
         return
     _ffi_api.RegisterOp(name, "the same bits on every machine")
@@ -87,8 +89,8 @@ def _register(name: str, arguments: int) -> None:
     op.set_attr("TCallEffectKind", _PURE)
     op.set_attr("TVectorizable", True)
     op.set_attr("TScriptPrinterName", name)
-    register_intrin_lowering(name, target="llvm", f=_lowered)
+    register_intrin_lowering(name, target="llvm", f=lowered)
 
 
 for _name in FORMULAS:
-    _register(f"qat.{_name}", 2 if _name == "pow" else 1)
+    register(f"qat.{_name}", 2 if _name == "pow" else 1, _lowered)

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import Expr, array_of, attrs_of, dtype_of, is_const, op_name, source_of, tvm
+from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, op_name, source_of, tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.binary import BINARY
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.float_terms import FLOAT_BINARY, FLOAT_TERMS
-from tvm_qat.kernels.operands import Operands, Parameter, Site
+from tvm_qat.kernels.operands import Operands, Site
+from tvm_qat.kernels.tables import entry
 from tvm_qat.kernels.terms import (
     Term,
     TermBuilder,
@@ -118,9 +121,19 @@ def _simulated(call: Expr, x: Term, output: QParams, formula: str, operands: Ope
 
 
 def _lut(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
-    entries = Parameter(operands.tensor(call.args[1], indexed=True).name, (256,))
-    offset = 128 if dtype_of(call.args[0]) == "int8" else 0
-    return lambda site: site.entry(entries, ex.cast(inputs[0](site), "int32") + ex.int32(offset))
+    """The table of int8 data is turned by half, so that its entries follow the bits of the data."""
+    table = array_of(call.args[1])
+    if dtype_of(call.args[0]) == "int8":
+        table = np.roll(table, 128)
+    entries = operands.tensor(const(table), indexed=True).name
+
+    def term(site: Site) -> PrimExpr:
+        bits = ex.cast(inputs[0](site), "uint8")
+        if table.itemsize == 1:
+            return entry(site.buffers[entries], bits)
+        return site.buffers[entries][ex.cast(bits, "int32")]
+
+    return term
 
 
 def _plain(combine: Callable[..., PrimExpr]) -> TermBuilder:
