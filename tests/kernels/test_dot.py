@@ -70,6 +70,60 @@ def borders() -> list[Case]:
     ]
 
 
+def depthwise_case(
+    channels: int, kernel: int, stride: int, size: tuple[int, int], dtype: str, zero: int,
+    extra: str = "", **attrs: Any,
+) -> Case:  # fmt: skip
+    """A depthwise convolution that ends on 8 bits. extra : what else its epilogue reads."""
+    rng = np.random.default_rng(channels * 10 + kernel)
+    x, w = integers(rng, dtype, 1, *size, channels), integers(rng, "int8", channels, kernel, kernel, 1)
+    bias = rng.integers(-(2**12), 2**12, channels).astype(np.int32)
+    scale = rng.uniform(0.5, 1.5, channels) / (kernel * 8000)
+    target = QParams(np.array(1.0), np.array(7 if dtype == "uint8" else -3), dtype)
+    source = QParams(scale, dtype="int32", axis=3)
+    layouts = {"data_layout": "NHWC", "kernel_layout": "OHWI", "groups": channels}
+    attrs = {"padding": [kernel // 2] * 4, "dilation": [1, 1]} | attrs
+
+    def graph(data: Any, *others: Any) -> list[Any]:
+        steps = [
+            qnn.conv(data, const(w), zero, strides=[stride] * 2, **attrs, **layouts),
+            lambda sums: relax.op.add(sums, const(bias)),
+            lambda sums: qnn.requantize(sums, source, target),
+        ]
+        if extra == "residual":
+            steps.append(lambda y: qnn.elementwise("add", y, others[0], target, target, target))
+        return steps[: 2 if extra == "int32" else 3 + len(others)]
+
+    name = f"{channels} {kernel}x{kernel}/{stride} {size} {dtype} {zero} {extra} {attrs}"
+    inputs = [x, integers(rng, dtype, 1, *size, channels)] if extra == "residual" else [x]
+    return case(name, graph, *inputs, composite=True)
+
+
+def depthwise() -> list[Case]:
+    """Every way to fill blocks with channels and pixels; borders, strides, kernels, zero points."""
+    counts = (16, 17, 31, 32, 33, 48, 64, 65, 79, 80, 95, 96, 100, 127, 144)
+    ends = (("uint8", 0), ("uint8", 255), ("int8", -128), ("int8", 5), ("uint8", 9))
+    sizes = ((1, 1), (3, 2), (5, 7), (4, 9), (2, 19), (3, 33))
+    swept = [
+        depthwise_case(counts[i % 15], 1 + (i + 2) % 5, 1 + i % 2, sizes[i % 6], *ends[i % 5])
+        for i in range(15)
+    ]
+    options: tuple[dict[str, Any], ...] = (
+        {"dilation": [2, 2], "padding": [2, 2, 2, 2]}, {"padding": [0, 0, 0, 0]},
+        {"padding": [3, 0, 1, 4]}, {"extra": "residual"}, {"extra": "int32"},
+    )  # fmt: skip
+    return swept + [
+        depthwise_case(channels, 3, 1, (6, 11), *ends[(i + channels) % 5], **option)
+        for i, option in enumerate(options)
+        for channels in (100 - 4 * i,)
+    ]
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_depthwise_equals_the_reference(target: str) -> None:
+    check_exact(depthwise(), DOT_TARGETS[target])
+
+
 def attention() -> list[Case]:
     """Products of two activations: remainders of both sizes, broadcast batches, zero points at their ends."""
     rng = np.random.default_rng(9)

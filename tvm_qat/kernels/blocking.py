@@ -12,7 +12,6 @@ from typing import Any
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.isa import DotProduct
-from tvm_qat.kernels.linear_spec import LinearSpec
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def dot_blocking(isa: DotProduct, outer: int) -> Blocking:
     return min(tiles, key=lambda b: -(-outer // b.channels) * b.channels)
 
 
-def dot_depthwise_blocking(isa: DotProduct, spec: LinearSpec) -> Blocking:
-    """Channels in whole vectors, four at once where there are as many; pixels to fill the registers."""
-    vectors = next(v for v in (4, 2, 1) if v * isa.lanes <= spec.groups)
-    return Blocking(vectors * isa.lanes, 16 // (2 * vectors), 0.0)
+def dot_depthwise_blocking(isa: DotProduct) -> Blocking:
+    """Blocks of four vectors; as many pixels as leave a third of the registers to interleave in."""
+    pixels, vectors = isa.tiles[0]
+    return Blocking(4 * isa.lanes, pixels * vectors // 6, 0.0)

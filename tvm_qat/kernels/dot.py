@@ -17,15 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from tvm_qat.ir import tvm
-from tvm_qat.kernels.builder import registers, tb
+from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
 from tvm_qat.kernels.loops import loops
-from tvm_qat.kernels.terms import Saturated
+from tvm_qat.kernels.narrowing import can_pack, packed
 
 _tir = tvm.tirx
 
@@ -94,27 +93,12 @@ class DotBody(LinearBody):
 
     def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
         """Whole groups of four vectors are narrowed by the instruction set's own saturating packs."""
-        group, term = 4 * self.isa.lanes, self.sink.term
-        packs = self.isa.narrow is not None and isinstance(term, Saturated) and term.fits_bytes
-        if not packs or lanes % group or not self.spec.channels_last:
+        group = 4 * self.isa.lanes
+        if not can_pack(self.isa, self.sink.term) or lanes % group or not self.spec.channels_last:
             super()._finish(acc, pixels, origin, block, lanes)
             return
         n, d, h, w = origin
         for p in range(pixels):
             for start in range(0, lanes, group):
                 place = (n, d, h, w + p, self._first_channel(block) + start)
-                self._pack(acc[p], start, place)
-
-    def _pack(self, acc: Any, first: int, place: Coordinates) -> None:
-        """Four vectors of accumulators from `first` on -> one vector of bytes at `place`."""
-        isa, term = self.isa, self.sink.term
-        assert isa.narrow is not None and isinstance(term, Saturated)
-        group = 4 * isa.lanes
-        whole = registers(group, "int32")
-        for i in range(0, group, isa.lanes):
-            with tb.vectorized(0, isa.lanes) as lane:
-                channel = (*place[:4], place[4] + i + lane)
-                tb.buffer_store(whole, self.sink.whole(channel, acc[first + i + lane]), [i + lane])
-        parts = [whole.vload([i], f"int32x{isa.lanes}") for i in range(0, group, isa.lanes)]
-        packed = isa.narrow(parts, term.zero_point, term.dtype)
-        self.sink.store_vector(place, term.clamped(packed, group), group)
+                self.sink.store_vector(place, packed(self.isa, self.sink, acc[p], start, place), group)

@@ -111,13 +111,16 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
         flat = view(data, (product(data.shape),))
         flat = flipped_copy(flat) if plan.flips else flat
         return Source(flat, lambda p: (p[3] * spec.inner + p[4],), centre)
-    if spec.needs_padding or not spec.channels_last or plan.flips:
-        zero = plan.zero(Site(buffers, ())) if plan.zero else ex.int32(0)
-        copy = _copy(plan, data, zero)
+    if plan.copies:
+        copy = _copy(plan, data, _zero(plan, buffers))
         return Source(copy, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
     depth, height, width = spec.axes
     rows = view(data, (spec.batch, depth.size, height.size, width.size * channels))
     return Source(rows, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
+
+
+def _zero(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr:
+    return plan.zero(Site(buffers, ())) if plan.zero else ex.int32(0)
 
 
 def _copy(plan: LinearPlan, data: Any, zero: PrimExpr) -> Any:
@@ -198,7 +201,10 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
         if plan.isa is None:
             DepthwiseBody(spec, plan.blocking, source, weights, initial, sink).emit()
         else:
-            DepthwiseDotBody(spec, plan.blocking, source, weights, initial, sink, isa=plan.isa).emit()
+            DepthwiseDotBody(
+                spec.of_padded if plan.copies else spec, plan.blocking, source, weights, initial, sink,
+                plan.isa, ex.cast(_zero(plan, buffers), "uint8"), plan.zero is None, plan.packs,
+            ).emit()  # fmt: skip
     elif plan.isa is not None:
         DotBody(
             spec,
@@ -226,7 +232,7 @@ def _run_batched(
         spec.inner, spec.outer, plan.blocking.channels, plan.isa,
     )  # fmt: skip
     packed, sums = side.pack()
-    zero = plan.zero(Site(buffers, ())) if plan.zero else ex.int32(0)
+    zero = _zero(plan, buffers)
     offset = zero + ex.int32(128) if plan.flips else zero
     BatchedDotBody(
         spec,

@@ -19,11 +19,12 @@ from tvm_qat.kernels.blocking import (
     dot_depthwise_blocking,
 )
 from tvm_qat.kernels.builder import Symbols
-from tvm_qat.kernels.dot_depthwise import pack_dot_depthwise
+from tvm_qat.kernels.depthwise_layout import CHUNK, channels_in_order, pack_dot_depthwise
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
 from tvm_qat.kernels.loops import product
+from tvm_qat.kernels.narrowing import can_pack
 from tvm_qat.kernels.operands import Operand, Operands, is_one
 from tvm_qat.kernels.terms import Term, constant, run_time_parameter
 from tvm_qat.qnn.arithmetic import Array
@@ -36,6 +37,7 @@ class LinearPlan:
     initial : start of an accumulator; site.index is the position among the blocks' channels.
     zero, kernel_zero : zero points that the loops must handle; None where nothing is left to do.
     lead : leading axes of a batched product, else empty.
+    packs : a depthwise epilogue reads its constants in the order of `depthwise_layout`.
     """
 
     fused: Fused
@@ -51,6 +53,7 @@ class LinearPlan:
     constant_weight: bool
     lead: Shape
     isa: DotProduct | None = None
+    packs: bool = False
 
     @property
     def data(self) -> Operand:
@@ -60,6 +63,14 @@ class LinearPlan:
     def flips(self) -> bool:
         """Whether the loops read a copy of the activations with their sign bits flipped."""
         return self.isa is not None and self.isa.flips(self.data.dtype)
+
+    @property
+    def copies(self) -> bool:
+        """Whether the loops read a copy of the activations: padded, channels-last, in their own dtype."""
+        spec = self.spec
+        if self.depthwise and self.isa is not None:
+            return self.flips or spec.axes[0].needs_padding or any(axis.spread > 1 for axis in spec.axes)
+        return spec.needs_padding or not spec.channels_last or self.flips
 
 
 def suits_dot(fused: Fused, isa: DotProduct) -> bool:
@@ -73,7 +84,7 @@ def suits_dot(fused: Fused, isa: DotProduct) -> bool:
     if not (is_const(call.args[1]) and is_const(call.args[3])):
         return False
     if spec.depthwise:
-        enough = isa.depth == 4 and spec.channels_last and spec.groups >= isa.lanes
+        enough = isa.depth == 4 and spec.channels_last and spec.groups >= CHUNK
     else:
         enough = spec.run >= isa.depth
     if not enough:
@@ -106,7 +117,8 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         weight, kernel_zero = operands.tensor(const(_packed(spec, weights, lanes, depthwise, isa))), None
         # A flipped sign bit moves the activations by 128, and so their zero point.
         moved = 128 if isa is not None and isa.flips(data.dtype) else 0
-        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved)
+        order = channels_in_order(spec.groups, isa) if depthwise and isa is not None else slice(None)
+        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
         operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
     else:
         weight, kernel_zero = operands.tensor(call.args[1]), _zero_point(fused, 3, operands)
@@ -116,11 +128,27 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
             operands.accumulator_bound = _greatest(worst, call.args[2], bias, data.dtype)
     if _adds_integers(fused, carried):
         operands.accumulator_bound = None
+    own = [operand.name for operand in operands.all()]
     term = fused.term(operands, carried)
+    read, packs = tuple(operands.all()), False
+    if depthwise and isa is not None and can_pack(isa, term):
+        ordered = [o if o.name in own else _in_order(o, spec, isa) for o in read]
+        if None not in ordered:
+            read, packs = tuple(o for o in ordered if o is not None), True
     return LinearPlan(
-        fused, spec, blocking, tuple(operands.all()), weight, term, initial, zero, kernel_zero,
-        depthwise, constant_weight, lead, isa,
+        fused, spec, blocking, read, weight, term, initial, zero, kernel_zero,
+        depthwise, constant_weight, lead, isa, packs,
     )  # fmt: skip
+
+
+def _in_order(operand: Operand, spec: LinearSpec, isa: DotProduct) -> Operand | None:
+    """What the epilogue reads, by position instead of channel; None where that cannot be."""
+    if operand.indexed or all(is_one(size) for size in operand.shape):
+        return operand
+    if not is_const(operand.value) or not all(is_one(size) for size in operand.shape[:-1]):
+        return None
+    values = array_of(operand.value).reshape(-1)[channels_in_order(spec.groups, isa)]
+    return replace(operand, shape=values.shape, value=const(values))
 
 
 def _adds_integers(fused: Fused, carried: Var) -> bool:
@@ -130,13 +158,13 @@ def _adds_integers(fused: Fused, carried: Var) -> bool:
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
     if depthwise:
-        return depthwise_blocking(target, spec.groups) if isa is None else dot_depthwise_blocking(isa, spec)
+        return depthwise_blocking(target, spec.groups) if isa is None else dot_depthwise_blocking(isa)
     return choose_blocking(target, spec.outer) if isa is None else dot_blocking(isa, spec.outer)
 
 
 def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: DotProduct | None) -> Array:
     if depthwise:
-        return packing.pack_depthwise(weights) if isa is None else pack_dot_depthwise(spec, weights)
+        return packing.pack_depthwise(weights) if isa is None else pack_dot_depthwise(spec, weights, isa)
     return packing.pack(weights, lanes) if isa is None else packing.pack_dot(spec, weights, lanes, isa)
 
 
@@ -192,21 +220,24 @@ def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
 
 def _initial(
     spec: LinearSpec, lanes: int, bias: Array | None, weights: Array, zero_point: Any,
-    zero: Term | None, operands: Operands, moved: int = 0,
+    zero: Term | None, operands: Operands, moved: int = 0, order: Any = slice(None),
 ) -> Term:  # fmt: skip
     """bias - zero_point * sum of weights, folded at compile time where the zero point is known."""
     sums = packing.channel_sums(weights)
     start = np.zeros_like(sums) if bias is None else np.broadcast_to(bias.astype(np.int64), sums.shape)
     if is_const(zero_point):
-        return _vector(start - (int(array_of(zero_point).reshape(())) + moved) * sums, spec, lanes, operands)
+        known_zero = int(array_of(zero_point).reshape(())) + moved
+        return _vector(start - known_zero * sums, spec, lanes, operands, order)
     assert zero is not None
-    known, scaled = _vector(start, spec, lanes, operands), _vector(sums, spec, lanes, operands)
+    known, scaled = (_vector(values, spec, lanes, operands, order) for values in (start, sums))
     return lambda site: ex.wrapping_subtract(known(site), zero(site) * scaled(site))
 
 
-def _vector(values: Array | None, spec: LinearSpec, lanes: int, operands: Operands) -> Term:
-    """Values per output channel, in the order of the blocks."""
+def _vector(
+    values: Array | None, spec: LinearSpec, lanes: int, operands: Operands, order: Any = slice(None)
+) -> Term:
+    """Values per output channel, in the order of the blocks; `order` rearranges that."""
     if values is None or not np.any(values):
         return lambda _site: ex.int32(0)
     full = np.broadcast_to(values, (spec.groups * spec.outer,))
-    return constant(packing.pack_vector(full, spec, lanes), operands)
+    return constant(packing.pack_vector(full, spec, lanes)[order], operands)

@@ -12,7 +12,7 @@ axis, W, of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm_qat.errors import UnsupportedError, located
@@ -61,6 +61,12 @@ class LinearSpec:
     data_layout: str
     kernel_layout: str
     mirrored: bool = False
+
+    @property
+    def of_padded(self) -> LinearSpec:
+        """The same sums, seen from a copy that holds the padding."""
+        depth, height, width = (replace(a, size=a.padded, before=0, after=0, spread=1) for a in self.axes)
+        return replace(self, axes=(depth, height, width))
 
     @property
     def channels_last(self) -> bool:
