@@ -91,6 +91,7 @@ def conv_cases() -> list[Case]:
         conv_case("groups 1x1", rng, groups=3, inner=4, outer=2, kernel=(1, 1), padding=(0,) * 4),
         conv_case("depth multiplier", rng, groups=5, inner=1, outer=3),
         *(conv_case(f"depthwise {c}", rng, groups=c, inner=1, outer=1) for c in (2, 16, 19, 64, 100)),
+        conv_case("depthwise, symbolic columns", rng, groups=16, inner=1, outer=1, symbolic="W"),
         conv_case("depthwise strided", rng, groups=24, inner=1, outer=1, stride=2, zero=0),
         conv_case("depthwise dilated", rng, groups=8, inner=1, outer=1, dilation=2, kernel_zero=None),
     ]

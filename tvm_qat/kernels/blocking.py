@@ -60,10 +60,22 @@ def depthwise_blocking(target: Any, channels: int) -> Blocking:
     return fitting[0] if fitting else rows[0]
 
 
-def dot_blocking(isa: DotProduct, outer: int) -> Blocking:
-    """The tile that wastes the fewest lanes on `outer` output channels; the widest among equals."""
-    tiles = [Blocking(vectors * isa.lanes, pixels, 0.0) for pixels, vectors in isa.tiles]
-    return min(tiles, key=lambda b: -(-outer // b.channels) * b.channels)
+_LATENCY = 4
+"""Steps that a dot product takes: as many sums must be under way."""
+
+
+def dot_blocking(isa: DotProduct, outer: int, pixels: int) -> Blocking:
+    """The tile that takes the least time for `outer` channels and rows of `pixels`, the widest among equals.
+
+    A step of a tile of p pixels and v vectors has p * v dot products, or waits for p + v loads.
+    """
+
+    def cost(blocking: Blocking) -> float:
+        p, v = min(blocking.pixels, pixels), blocking.channels // isa.lanes
+        return -(-outer // blocking.channels) * max(p * v, p + v, _LATENCY) / p
+
+    tiles = [Blocking(vectors * isa.lanes, count, 0.0) for count, vectors in isa.tiles]
+    return min(tiles, key=cost)
 
 
 def dot_depthwise_blocking(isa: DotProduct) -> Blocking:

@@ -24,7 +24,7 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
 from tvm_qat.kernels.loops import loops
-from tvm_qat.kernels.narrowing import can_pack, packed
+from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
 
 _tir = tvm.tirx
 
@@ -92,13 +92,17 @@ class DotBody(LinearBody):
                 tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
 
     def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
-        """Whole groups of four vectors are narrowed by the instruction set's own saturating packs."""
-        group = 4 * self.isa.lanes
-        if not can_pack(self.isa, self.sink.term) or lanes % group or not self.spec.channels_last:
+        """Four vectors at once, of one pixel or several, are narrowed by the instruction set's packs."""
+        spec, step = self.spec, self.isa.lanes
+        if not can_pack(self.isa, self.sink.term) or not spec.channels_last:
             super()._finish(acc, pixels, origin, block, lanes)
             return
         n, d, h, w = origin
-        for p in range(pixels):
-            for start in range(0, lanes, group):
-                place = (n, d, h, w + p, self._first_channel(block) + start)
-                self.sink.store_vector(place, packed(self.isa, self.sink, acc[p], start, place), group)
+        first = self._first_channel(block)
+        vectors = [
+            Sums(acc[p], start, min(step, lanes - start), (n, d, h, w + p, first + start), p)
+            for p in range(pixels)
+            for start in range(0, lanes, step)
+        ]
+        for i in range(0, len(vectors), 4):
+            store_packed(self.isa, self.sink, vectors[i : i + 4], lanes == spec.groups * spec.outer)

@@ -35,7 +35,7 @@ from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, Registers, Sink, Source
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import loops, tiles, worth_threads
-from tvm_qat.kernels.narrowing import packed
+from tvm_qat.kernels.narrowing import Sums, packed
 
 _tir = tvm.tirx
 
@@ -190,7 +190,11 @@ class DepthwiseDotBody:
     def _packed(self, acc: Any, place: Coordinates) -> Any:
         """Bytes in the order of channels; the epilogue's constants are read by position."""
         size = self.blocking.channels
-        words = _tir.reinterpret(f"int32x{self.isa.lanes}", packed(self.isa, self.sink, acc, 0, place))
+        vectors = [
+            Sums(acc, first, self.isa.lanes, (*place[:4], place[4] + first))
+            for first in range(0, size, self.isa.lanes)
+        ]
+        words = _tir.reinterpret(f"int32x{self.isa.lanes}", packed(self.isa, self.sink, vectors))
         # Narrowing puts its bytes in the order of accumulators; taken back, both cost nothing.
         parts = self.isa.lanes // 4
         order = [ex.int32(q * parts + part) for part in range(parts) for q in range(4)]

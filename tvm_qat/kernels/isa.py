@@ -111,7 +111,7 @@ def _pack_512(parts: Sequence[PrimExpr], zero_point: int, dtype: str) -> PrimExp
 DOT_PRODUCTS = (
     DotProduct(
         "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
-        ((6, 4), (10, 2), (14, 1)), 4, _pack_512,
+        ((6, 4), (8, 3), (10, 2), (14, 1)), 4, _pack_512,
     ),
     DotProduct(
         "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),

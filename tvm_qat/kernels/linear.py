@@ -79,7 +79,8 @@ class Sink:
     def store_vector(self, place: Coordinates, vector: PrimExpr, lanes: int) -> None:
         """Neighbouring channels at once; the output must be channels-last."""
         *outer, last = self.place_of(place)
-        tb.buffer_store(self.output, vector, [*outer, tvm.tirx.Ramp(last, 1, lanes)])
+        place = tvm.tirx.Ramp(last, 1, lanes) if lanes > 1 else last
+        tb.buffer_store(self.output, vector, [*outer, place])
 
     def _site(self, place: Coordinates, value: PrimExpr) -> Site:
         return Site(self.buffers, tuple(self.place_of(place)), value)
@@ -127,10 +128,13 @@ class LinearBody:
 
     def _tile(self, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         lanes = self.blocking.channels
+        step = lanes & -lanes  # LLVM takes vectors apart whose length is no power of two
         acc = [registers(lanes, "int32") for _ in range(pixels)]
         for p in range(pixels):
-            with tb.vectorized(0, lanes) as lane:
-                tb.buffer_store(acc[p], ex.cast(self._start(origin[0], block, lane), "int32"), [lane])
+            for first in range(0, lanes, step):
+                with tb.vectorized(0, step) as lane:
+                    start = self._start(origin[0], block, first + lane)
+                    tb.buffer_store(acc[p], ex.cast(start, "int32"), [first + lane])
         self._accumulate(acc, pixels, origin, block)
         tail = self.spec.outer % lanes
         if not tail:

@@ -23,7 +23,7 @@ from tvm_qat.kernels.depthwise_layout import CHUNK, channels_in_order, pack_dot_
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
-from tvm_qat.kernels.loops import product
+from tvm_qat.kernels.loops import product, static_work
 from tvm_qat.kernels.narrowing import can_pack
 from tvm_qat.kernels.operands import Operand, Operands, is_one
 from tvm_qat.kernels.terms import Term, constant, run_time_parameter
@@ -84,7 +84,8 @@ def suits_dot(fused: Fused, isa: DotProduct) -> bool:
     if not (is_const(call.args[1]) and is_const(call.args[3])):
         return False
     if spec.depthwise:
-        enough = isa.depth == 4 and spec.channels_last and spec.groups >= CHUNK
+        known = all(isinstance(size, int) for size in (spec.axes[2].size, spec.axes[2].out))
+        enough = isa.depth == 4 and spec.channels_last and spec.groups >= CHUNK and known
     else:
         enough = spec.run >= isa.depth
     if not enough:
@@ -159,7 +160,10 @@ def _adds_integers(fused: Fused, carried: Var) -> bool:
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
     if depthwise:
         return depthwise_blocking(target, spec.groups) if isa is None else dot_depthwise_blocking(isa)
-    return choose_blocking(target, spec.outer) if isa is None else dot_blocking(isa, spec.outer)
+    if isa is None:
+        return choose_blocking(target, spec.outer)
+    sizes = [axis.out for axis in spec.axes]
+    return dot_blocking(isa, spec.outer, static_work(sizes if spec.is_plain else sizes[2:]))
 
 
 def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: DotProduct | None) -> Array:
