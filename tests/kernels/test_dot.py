@@ -70,6 +70,26 @@ def borders() -> list[Case]:
     ]
 
 
+def passed_over() -> list[Case]:
+    """Padding of zeros around enough channels, so that taps beyond the border are left out."""
+    rng = np.random.default_rng(6)
+    options: tuple[dict[str, Any], ...] = (
+        {"size": (5, 9), "outer": 64}, {"size": (1, 1), "outer": 17}, {"size": (7, 7), "outer": 48},
+        {"size": (9, 12), "outer": 32, "stride": 2}, {"size": (3, 33), "outer": 16, "padding": (2, 0, 0, 3)},
+        {"size": (4, 6), "outer": 33, "kernel": (5, 5), "padding": (2, 2, 2, 2)},
+        {"size": (5, 8), "outer": 20, "groups": 2}, {"size": (6, 5), "outer": 64, "batch": 2},
+        {"size": (3, 5), "outer": 64, "stride": 2, "padding": (5, 4, 6, 4)},
+        {"size": (4, 9), "outer": 65, "kernel": (1, 3), "padding": (0, 1, 0, 1)},
+        {"size": (4, 9), "outer": 64, "dilation": 2, "padding": (2, 2, 2, 2)},
+    )  # fmt: skip
+    return [conv_case(str(option), rng, zero=0, inner=32, **option) for option in options]
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_taps_beyond_the_border_are_passed_over_exactly(target: str) -> None:
+    check_exact(passed_over(), DOT_TARGETS[target])
+
+
 def depthwise_case(
     channels: int, kernel: int, stride: int, size: tuple[int, int], dtype: str, zero: int,
     extra: str = "", **attrs: Any,

@@ -30,11 +30,12 @@ from tvm_qat.kernels.depthwise_layout import (
     channel_blocks,
     outputs_of_window,
 )
+from tvm_qat.kernels.dot_borders import border_tiles
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, Registers, Sink, Source
 from tvm_qat.kernels.linear_spec import LinearSpec
-from tvm_qat.kernels.loops import loops, tiles, worth_threads
+from tvm_qat.kernels.loops import loops, worth_threads
 from tvm_qat.kernels.narrowing import Sums, packed
 
 _tir = tvm.tirx
@@ -76,20 +77,10 @@ class DepthwiseDotBody:
                         self._tile(pixels, (n, d, h, start + tile * pixels), one)
 
     def _segments(self, groups: int) -> Iterator[tuple[int, int, int]]:
-        """(size, count, start) of tiles; those that reach over the border stand alone, at a known place."""
-        width = self.spec.axes[2]
-        for size, count, start in tiles(width.out, self.blocking.pixels * groups):
-            farthest = max(self._pixel(a, groups - 1, groups) for a in range(self._sets(size, groups)))
-            reach = farthest * width.stride + (width.kernel - 1) * width.dilation
-            inside: list[int] = []
-            for w in range(start, start + count * size, size):
-                first = w * width.stride - width.before
-                if first >= 0 and first + reach < width.size:
-                    inside.append(w)
-                else:
-                    yield size, 1, w
-            if inside:
-                yield size, len(inside), inside[0]
+        def farthest(size: int) -> int:
+            return max(self._pixel(a, groups - 1, groups) for a in range(self._sets(size, groups)))
+
+        return border_tiles(self.spec.axes[2], self.blocking.pixels * groups, farthest)
 
     def _sets(self, pixels: int, groups: int) -> int:
         """Blocks of accumulators for a tile of `pixels`; some of them may end up beyond it."""

@@ -10,6 +10,7 @@ from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
 from tvm_qat.kernels.dot import DotBody
 from tvm_qat.kernels.dot_batched import BatchedDotBody, RightSide
+from tvm_qat.kernels.dot_borders import BorderDotBody
 from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -116,7 +117,8 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
         return Source(copy, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
     depth, height, width = spec.axes
     rows = view(data, (spec.batch, depth.size, height.size, width.size * channels))
-    return Source(rows, lambda p: (p[0], p[1], p[2], p[3] * channels + p[4]), centre)
+    top, left = (height.before, width.before) if plan.skips_borders else (0, 0)
+    return Source(rows, lambda p: (p[0], p[1], p[2] - top, (p[3] - left) * channels + p[4]), centre)
 
 
 def _zero(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr:
@@ -206,7 +208,8 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
                 plan.isa, ex.cast(_zero(plan, buffers), "uint8"), plan.zero is None, plan.packs,
             ).emit()  # fmt: skip
     elif plan.isa is not None:
-        DotBody(
+        body = BorderDotBody if plan.skips_borders else DotBody
+        body(
             spec,
             plan.blocking,
             source,

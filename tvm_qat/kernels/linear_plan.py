@@ -20,6 +20,7 @@ from tvm_qat.kernels.blocking import (
 )
 from tvm_qat.kernels.builder import Symbols
 from tvm_qat.kernels.depthwise_layout import CHUNK, channels_in_order, pack_dot_depthwise
+from tvm_qat.kernels.dot_borders import skips_borders
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
@@ -65,12 +66,19 @@ class LinearPlan:
         return self.isa is not None and self.isa.flips(self.data.dtype)
 
     @property
+    def skips_borders(self) -> bool:
+        """Whether taps beyond the border are passed over; depthwise kernels do that in their own way."""
+        zeros = self.zero is None and not self.flips and self.constant_weight and self.spec.needs_padding
+        return zeros and self.isa is not None and not self.depthwise and skips_borders(self.spec, self.isa)
+
+    @property
     def copies(self) -> bool:
         """Whether the loops read a copy of the activations: padded, channels-last, in their own dtype."""
         spec = self.spec
         if self.depthwise and self.isa is not None:
             return self.flips or spec.axes[0].needs_padding or any(axis.spread > 1 for axis in spec.axes)
-        return spec.needs_padding or not spec.channels_last or self.flips
+        padded = spec.needs_padding and not self.skips_borders
+        return padded or not spec.channels_last or self.flips
 
 
 def suits_dot(fused: Fused, isa: DotProduct) -> bool:
