@@ -6,14 +6,17 @@ computed along the axis that lies contiguous in the source, and written across:
     for each tile of ROWS columns of the output:
         tile[s, c] = value at (c, s)        vectors along c, the source's last axis
         output[c, s] = tile[s, c]
+
+A few rows of bytes, such as the colours of an image, are written in turns by shuffles instead.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tvm_qat.ir import Expr, dtype_of, op_name, shape_of
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, workspace
+from tvm_qat.ir import Expr, dtype_of, op_name, shape_of, tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb, workspace
 from tvm_qat.kernels.elementwise import lanes_of, segment
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -50,10 +53,35 @@ def build_permuted(fused: Fused, target: Any) -> Kernel:
         def value(index: tuple[PrimExpr, ...]) -> PrimExpr:
             return term(Site(buffers, index))
 
-        emit = _rows if along == len(axes) - 1 else _tiles
+        emit = _rows if along == len(axes) - 1 else _interleaved if _few(fused, along) else _tiles
         emit(out, value, along, lanes_of(target))
 
     return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body)
+
+
+def _few(fused: Fused, along: int) -> bool:
+    """Whether a few rows of bytes, such as colours, are written in turns."""
+    shape = fused.shape
+    return along == len(shape) - 2 and 1 < shape[-1] <= 4 and shape[along] >= ROWS and "int8" in fused.dtype
+
+
+def _interleaved(out: Any, value: Any, along: int, _lanes: int) -> None:
+    """Vectors of each row, shuffled into one run of the output; the last ones end with the rows."""
+    *outer, length, rows = plain_shape(out)
+    dtype = str(out.dtype)
+    order = [ex.int32(i % rows * ROWS + i // rows) for i in range(ROWS * rows)]
+    steps = -(-length // ROWS)
+    with loops(outer, worth_threads(plain_shape(out))) as place, tb.serial(0, steps) as step:
+        first = tvm.tirx.min(step * ROWS, length - ROWS) if length % ROWS else step * ROWS
+        vectors = []
+        for row in range(rows):
+            one = registers(ROWS, dtype)
+            with tb.vectorized(0, ROWS) as lane:
+                tb.buffer_store(one, value((*place, first + lane, row)), [lane])
+            vectors.append(one.vload([0], f"{dtype}x{ROWS}"))
+        for start in range(0, ROWS * rows, ROWS):
+            part = tvm.tirx.Shuffle(vectors, order[start : start + ROWS])
+            tb.buffer_store(out, part, [*place, first, tvm.tirx.Ramp(start, 1, ROWS)])
 
 
 def _rows(out: Any, value: Any, _along: int, lanes: int) -> None:
