@@ -16,6 +16,7 @@ from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
 from tvm_qat.ir import IRModule, tvm
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
+from tvm_qat.package.meta import Schedule
 from tvm_qat.package.target import parse_target, platform_of, target_json
 from tvm_qat.report import Report, report_of
 from tvm_qat.version import __version__
@@ -78,13 +79,15 @@ def compile(
         source = _imported(model, stages, format, input_shapes)
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
-        lowered = kernels.finish(chosen)(kernels.lower(folded, chosen))
+        lowered = kernels.finish(chosen, one_call=True)(kernels.lower(folded, chosen))
+        lowered, constants, schedule = kernels.without_schedule(lowered)
         stages.begin("machine code")
         executable = build.executable_of(lowered, chosen)
     dumps = {form: _text(form, folded, lowered, executable) for form in dump}
     package = Package(
-        _describe(source, folded, lowered, chosen),
+        _describe(source, folded, lowered, chosen, schedule),
         executable=executable,
+        constants=constants,
         cross_compiler=cross_compiler,
         dumps=dumps,
     )
@@ -132,7 +135,9 @@ def as_module(model: Any, *, format: str | None = None, input_shapes: Shapes | N
     return model
 
 
-def _describe(source: IRModule, folded: IRModule, lowered: IRModule, target: Any) -> Meta:
+def _describe(
+    source: IRModule, folded: IRModule, lowered: IRModule, target: Any, schedule: dict[str, Any] | None
+) -> Meta:
     report = report_of(folded, source).to_json()
     return Meta(
         signature.inputs_of(folded),
@@ -148,6 +153,7 @@ def _describe(source: IRModule, folded: IRModule, lowered: IRModule, target: Any
         report["layers"],
         report["totals"],
         _kernels(lowered),
+        Schedule.from_json(schedule) if schedule is not None else None,
     )
 
 

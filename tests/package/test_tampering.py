@@ -124,8 +124,8 @@ def test_a_missing_member_is_refused(members: Members, tmp_path: Path, missing: 
 
 def test_another_schema_is_refused(members: Members, tmp_path: Path):
     path = tmp_path / "schema.tar"
-    path.write_bytes(redescribed(members, lambda document: document.update(schema=2)))
-    assert "schema 2" in refusal(path)
+    path.write_bytes(redescribed(members, lambda document: document.update(schema=1)))
+    assert "schema 1" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,9 @@ def test_another_version_of_tvm_is_refused(members: Members, tmp_path: Path):
         lambda document: document["inputs"][0].update(qparams={"scale": 0.0, "zero_point": 0}),
         lambda document: document["members"].update({"mod.so": 7}),
         lambda document: document.update(members=None),
+        lambda document: document.update(schedule={}),
+        lambda document: document.update(schedule={"buffers": [[[-1], "uint8"]], "steps": []}),
+        lambda document: document.update(schedule={"buffers": [], "steps": [1]}),
     ],
 )
 def test_a_malformed_description_is_refused(

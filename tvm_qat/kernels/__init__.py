@@ -2,9 +2,10 @@
 
 from tvm_qat.kernels.build import build_passes, finish
 from tvm_qat.kernels.lower import ISA, KERNEL, SOURCES, chosen_kernels, lower
+from tvm_qat.kernels.one_call import without_schedule
 from tvm_qat.kernels.table import KERNELS, KernelRow, choose
 
 __all__ = [
     "ISA", "KERNEL", "KERNELS", "SOURCES", "KernelRow", "build_passes", "choose", "chosen_kernels",
-    "finish", "lower",
+    "finish", "lower", "without_schedule",
 ]  # fmt: skip

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.ir import relax, tvm
+from tvm_qat.kernels.one_call import ADDRESS, RUN
 from tvm_qat.package import container, link, meta
 from tvm_qat.package.files import check_writable, write_atomically
-from tvm_qat.package.meta import Meta, TensorInfo
-from tvm_qat.package.profile import KernelTime, profile
+from tvm_qat.package.meta import Meta, Schedule, TensorInfo
+from tvm_qat.package.profile import KernelTime, profile, profile_steps
 from tvm_qat.package.quiet import quiet
 from tvm_qat.package.target import Platform, check_runnable, host_platform
 
@@ -35,13 +36,14 @@ class Package:
     """
 
     def __init__(
-        self, description: Meta, *, executable: Any = None, members: Mapping[str, bytes] | None = None,
+        self, description: Meta, *, executable: Any = None, constants: npt.NDArray[np.uint8] | None = None,
+        members: Mapping[str, bytes] | None = None,
         file: str = "package", cross_compiler: str | None = None, dumps: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.meta = description
         self.dumps = dict(dumps or {})
         """Texts asked for when compiling, by name: relax, tir, ll, asm. Not saved."""
-        self._executable = executable
+        self._code = link.Code(executable, constants, description)
         self._members = dict(members) if members is not None else None
         self._file = file
         self._cross_compiler = cross_compiler
@@ -67,9 +69,7 @@ class Package:
         if self._members is None:
             here = host_platform()
             foreign = (self.meta.platform.arch, self.meta.platform.system) != (here.arch, here.system)
-            self._members = link.members_of(
-                self._executable, foreign=foreign, cross_compiler=self._cross_compiler
-            )
+            self._members = link.members_of(self._code, foreign=foreign, cross_compiler=self._cross_compiler)
         return dict(self._members)
 
     def to_bytes(self) -> bytes:
@@ -109,9 +109,20 @@ class Package:
         """Where the time of one inference goes: its kernels in order, by their source nodes' names."""
         arrays = self._checked(self.random_inputs() if inputs is None else inputs)
         tensors = [tvm.runtime.tensor(array) for array in arrays]
+        if self.meta.schedule is not None:
+            steps = self.meta.schedule.steps
+            return profile_steps(self._steps(tensors, self.meta.schedule), steps, self.meta.kernels, repeat)
         machine = self._new_machine()
         machine["main"](*tensors)
         return profile(machine, lambda: machine["main"](*tensors), self.meta.kernels, repeat)
+
+    def _steps(self, tensors: Sequence[Any], schedule: Schedule) -> Callable[[int, int], object]:
+        """Runs the kernels from the first number to before the second; all of them have run once."""
+        buffers = [tvm.runtime.empty(shape, dtype) for shape, dtype in schedule.buffers]
+        run, address = (self._module.get_function(name, query_imports=True) for name in (RUN, ADDRESS))
+        arguments = [*tensors, *buffers, address()]
+        run(*arguments, 0, len(schedule.steps))
+        return lambda first, last: run(*arguments, first, last)
 
     def random_inputs(self, seed: int = 0, unknown: int = 1) -> dict[str, Array]:
         """Inputs over the dtype's range, normal for floats; dimensions not known become `unknown`."""
@@ -121,9 +132,9 @@ class Package:
     @cached_property
     def _module(self) -> Any:
         check_runnable(self.meta.platform, self._file)
-        if self._executable is not None:
-            return self._executable.jit()
-        return link.load_members(self._members or {}, self._file)
+        if self._code.executable is not None:
+            return link.jit(self._code)
+        return link.load_members(self._members or {}, self.meta, self._file)
 
     @cached_property
     def _machine(self) -> Any:

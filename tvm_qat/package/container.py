@@ -16,7 +16,7 @@ from pathlib import Path
 from tvm_qat.errors import PackageError, located
 
 META = "meta.json"
-MEMBERS = (META, "mod.so", "lib0.o", "devc.o", "mod.ll", "mod.vm")
+MEMBERS = (META, "mod.so", "lib0.o", "devc.o", "constants.o", "mod.ll", "mod.vm", "constants.bin")
 """Every name that may stand in a package, in the order of writing."""
 
 SIZE_LIMIT = 4 << 30

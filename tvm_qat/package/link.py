@@ -4,9 +4,11 @@ Three forms, by what the machine that compiles has at hand:
 
     mod.so            code for this machine (or a cross compiler is named), linked
     lib0.o devc.o     code for another architecture without a cross compiler: the machine that
-                      loads the package links it
+    constants.o       loads the package links it
     mod.ll mod.vm     no linker at all: LLVM's IR and the VM's tables; TVM's own JIT makes code
-                      of them at loading time
+    constants.bin     of them at loading time
+
+The members named after constants are there where the shapes of the model are known.
 
 Linking is reproducible: the linker sees fixed file names in a private folder, and neither times
 nor build ids enter the result. Debug information is left out; symbols stay, for profilers.
@@ -21,12 +23,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tvm_qat.errors import InputError, MissingDependencyError, PackageError, located
 from tvm_qat.ir import tvm
+from tvm_qat.kernels.one_call import ADDRESS
+from tvm_qat.package.constants import constants_module
+from tvm_qat.package.meta import Meta
 from tvm_qat.package.quiet import quiet
+
+_CONSTANTS = "constants.bin"
 
 _LINKERS = ("cc", "gcc", "clang", "g++", "clang++")
 _FLAGS = ("-shared", "-fPIC", "-Wl,-S") if sys.platform == "darwin" else (
@@ -43,22 +54,65 @@ def find_linker() -> list[str] | None:
     return [found] if found else None
 
 
-def members_of(executable: Any, *, foreign: bool, cross_compiler: str | None) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class Code:
+    """executable : relax VMExecutable. constants : bytes that it wants linked, if any."""
+
+    executable: Any
+    constants: npt.NDArray[np.uint8] | None
+    description: Meta
+
+    def write_constants(self, folder: Path) -> Any:
+        """The module that provides the constants, which reads them from a file in `folder`."""
+        assert self.constants is not None
+        self.constants.tofile(folder / _CONSTANTS)
+        return _constants_of(folder, self.description)
+
+
+def _constants_of(folder: Path, description: Meta) -> Any:
+    target = tvm.target.Target(description.target)
+    return constants_module(folder / _CONSTANTS, target, description.platform.system)
+
+
+def members_of(code: Code, *, foreign: bool, cross_compiler: str | None) -> dict[str, bytes]:
     """The code members for a package.
 
-    executable : relax VMExecutable. foreign : the target has another architecture or system.
+    foreign : the target has another architecture or system.
     """
     linker = shlex.split(cross_compiler) if cross_compiler else None if foreign else find_linker()
     with tempfile.TemporaryDirectory(prefix="tvm_qat_") as folder:
         if linker is None and not foreign:
-            return _as_ir(executable, Path(folder))
-        objects = _objects(executable, Path(folder))
+            return _as_ir(code, Path(folder))
+        objects = _objects(code, Path(folder))
         if linker is None:
             return {name: (Path(folder) / name).read_bytes() for name in objects}
         return {"mod.so": _linked(linker, objects, Path(folder))}
 
 
-def load_members(members: dict[str, bytes], file: str) -> Any:
+def jit(code: Code) -> Any:
+    """The runnable TVM module, made in memory. `code` stays as it is, to be linked later."""
+    if code.constants is None:
+        return code.executable.jit()
+    with tempfile.TemporaryDirectory(prefix="tvm_qat_") as name:
+        folder = Path(name)
+        with quiet():
+            code.executable.mod.write_to_file(str(folder / "mod.vm"))
+            return _assembled(folder, list(code.executable.mod.imports), code.write_constants(folder))
+
+
+def _assembled(folder: Path, libraries: Sequence[Any], constants: Any) -> Any:
+    """An executable of `mod.vm` and these modules."""
+    load = tvm.get_global_func("ffi.Module.load_from_file.relax.VMExecutable")
+    executable = load(str(folder / "mod.vm"))
+    for library in libraries:
+        executable.import_module(library)
+    if constants is not None:
+        constants.get_function(ADDRESS)  # now, while the file with the constants is there
+        executable.import_module(constants)
+    return executable
+
+
+def load_members(members: dict[str, bytes], description: Meta, file: str) -> Any:
     """The runnable TVM module from a package's code members, which were checked before."""
     with tempfile.TemporaryDirectory(prefix="tvm_qat_") as name:
         folder = Path(name)
@@ -66,21 +120,20 @@ def load_members(members: dict[str, bytes], file: str) -> Any:
             (folder / member).write_bytes(data)
         try:
             with quiet():
-                return _load(folder, set(members), file)
+                return _load(folder, set(members), description, file)
         except (RuntimeError, OSError, ValueError) as error:
             raise PackageError(located(f"cannot be loaded: {error}", file=file)) from None
 
 
-def _load(folder: Path, members: set[str], file: str) -> Any:
+def _load(folder: Path, members: set[str], description: Meta, file: str) -> Any:
     if members == {"mod.so"}:
         return tvm.runtime.load_module(str(folder / "mod.so"))
-    if members == {"mod.ll", "mod.vm"}:
-        executable = tvm.get_global_func("ffi.Module.load_from_file.relax.VMExecutable")(
-            str(folder / "mod.vm")
-        )
-        executable.import_module(tvm.runtime.load_module(str(folder / "mod.ll")))
-        return executable
-    if members != {"lib0.o", "devc.o"}:
+    constants = members & {"constants.bin", "constants.o"}
+    if members - constants == {"mod.ll", "mod.vm"} and not members & {"constants.o"}:
+        library = tvm.runtime.load_module(str(folder / "mod.ll"))
+        made = _constants_of(folder, description) if constants else None
+        return _assembled(folder, [library], made)
+    if members - {"constants.o"} != {"lib0.o", "devc.o"}:
         raise PackageError(located("holds no code in a form that is known", file=file))
     linker = find_linker()
     if linker is None:
@@ -89,7 +142,7 @@ def _load(folder: Path, members: set[str], file: str) -> Any:
     return tvm.runtime.load_module(str(folder / "mod.so"))
 
 
-def _objects(executable: Any, folder: Path) -> list[str]:
+def _objects(code: Code, folder: Path) -> list[str]:
     """Write the object files that TVM wants linked; their names, in order."""
     names: list[str] = []
 
@@ -97,7 +150,10 @@ def _objects(executable: Any, folder: Path) -> list[str]:
         names.extend(Path(file).name for file in files)
 
     with quiet():
-        executable.export_library(str(folder / "mod.so"), fcompile=collect, workspace_dir=str(folder))
+        code.executable.export_library(str(folder / "mod.so"), fcompile=collect, workspace_dir=str(folder))
+    if code.constants is not None:
+        names.append("constants.o")
+        code.write_constants(folder).write_to_file(str(folder / names[-1]))
     return names
 
 
@@ -113,14 +169,16 @@ def _linked(linker: list[str], objects: Sequence[str], folder: Path) -> bytes:
     return (folder / "mod.so").read_bytes()
 
 
-def _as_ir(executable: Any, folder: Path) -> dict[str, bytes]:
-    libraries = [module for module in executable.mod.imports if module.kind == "llvm"]
-    if len(libraries) != 1 or len(executable.mod.imports) != 1:
+def _as_ir(code: Code, folder: Path) -> dict[str, bytes]:
+    module = code.executable.mod
+    libraries = [library for library in module.imports if library.kind == "llvm"]
+    if len(libraries) != 1 or len(module.imports) != 1:
         raise MissingDependencyError(_no_linker("the package holds more than one library"))
     libraries[0].write_to_file(str(folder / "mod.ll"))
     with quiet():
-        executable.mod.write_to_file(str(folder / "mod.vm"))
-    return {name: (folder / name).read_bytes() for name in ("mod.ll", "mod.vm")}
+        module.write_to_file(str(folder / "mod.vm"))
+    members = {name: (folder / name).read_bytes() for name in ("mod.ll", "mod.vm")}
+    return members if code.constants is None else {**members, _CONSTANTS: code.constants.tobytes()}
 
 
 def _no_linker(reason: str) -> str:

@@ -19,7 +19,7 @@ from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.package.target import Platform
 from tvm_qat.qparams import QParams
 
-SCHEMA = 1
+SCHEMA = 2
 T = TypeVar("T")
 
 
@@ -49,10 +49,29 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """What `tvm_qat_run` in the package's code does; see kernels.one_call.
+
+    buffers : shape and dtype of each tensor that it takes after the inputs. steps : its kernels in order.
+    """
+
+    buffers: tuple[tuple[tuple[int, ...], str], ...]
+    steps: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"buffers": [[list(shape), dtype] for shape, dtype in self.buffers], "steps": list(self.steps)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Schedule:
+        return cls(_each(_buffer, data["buffers"]), _each(_text, data["steps"]))
+
+
+@dataclass(frozen=True)
 class Meta:
     """target: TVM's JSON form; layers and totals: the rows and sums that `inspect` shows.
 
     kernels: for the symbol of each kernel the source nodes that it runs, in the order of its calls.
+    schedule: None where the virtual machine calls the kernels, because shapes are known at run time.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -63,6 +82,7 @@ class Meta:
     layers: list[dict[str, Any]] = field(default_factory=list)
     totals: dict[str, Any] = field(default_factory=dict)
     kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    schedule: Schedule | None = None
 
 
 def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
@@ -77,6 +97,7 @@ def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
         "layers": meta.layers,
         "totals": meta.totals,
         "kernels": {symbol: list(nodes) for symbol, nodes in meta.kernels.items()},
+        "schedule": meta.schedule.to_json() if meta.schedule else None,
         "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
     return _canonical({**document, "digest": _digest(document)})
@@ -103,6 +124,7 @@ def from_members(members: Mapping[str, bytes], name: str, file: str) -> Meta:
             list(document["layers"]),
             dict(document["totals"]),
             {_text(k): _each(_text, v) for k, v in document["kernels"].items()},
+            Schedule.from_json(document["schedule"]) if document["schedule"] is not None else None,
         )
     except PackageError:
         raise
@@ -147,6 +169,13 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
     return value
+
+
+def _buffer(item: Any) -> tuple[tuple[int, ...], str]:
+    shape, dtype = item
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
+        raise TypeError(f"{shape!r} is not a shape")
+    return tuple(shape), str(np.dtype(_text(dtype)))
 
 
 def _dimension(value: Any) -> int | str:

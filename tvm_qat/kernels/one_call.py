@@ -1,0 +1,258 @@
+"""All kernels of a function whose shapes are known, behind one call.
+
+    storage = alloc_storage(16384)                  y = alloc_tensor(...)
+    a = alloc_tensor(storage, 0, ...)               workspace = alloc_tensor(16384)
+    conv(x, weights, bias, a)                ->     constants = tvm_qat_constants()
+    y = alloc_tensor(...)                           tvm_qat_run(x, y, workspace, constants, 0, 2)
+    dense(a, weights1, y)                           return y
+    return y
+
+`tvm_qat_run` is a PrimFunc that calls the kernels `first` to `last - 1` in order, on addresses that
+are known when it is compiled but for those of its arguments. What TVM's virtual machine does for
+each kernel (allocate, look up, count references) falls away, and so do its copies of the
+constants: they are one block of bytes, which whoever links the code puts behind the function
+`tvm_qat_constants`. They stay in the file that holds the code, from where the system maps them.
+
+Functions with symbolic shapes, or with calls of anything but kernels, are kept as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.ir import (
+    BlockBuilder,
+    Call,
+    Expr,
+    Function,
+    IRModule,
+    Tuple,
+    Var,
+    array_of,
+    bindings_of,
+    dtype_of,
+    is_const,
+    op_name,
+    operands,
+    relax,
+    static_shape,
+    tvm,
+)
+from tvm_qat.kernels.run_func import CONSTANTS, WORKSPACE, Place, Step, run_func
+
+RUN, ADDRESS = "tvm_qat_run", "tvm_qat_constants"
+"""Symbols: the function that calls the kernels; the one that returns the constants' address."""
+
+BLOCK, SCHEDULE = "qat.constants", "qat.schedule"
+"""Attributes of a module: the constants' bytes; and in JSON what `tvm_qat_run` takes and does."""
+
+_ALIGNMENT = 64
+"""Bytes; kernels rely on it, as TVM's own allocations have it."""
+
+
+@tvm.transform.module_pass(opt_level=0, name="OneCall")
+class OneCall:
+    """Applies to `main`: no importer makes another function that is left by now."""
+
+    def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
+        main = mod["main"]
+        try:
+            plan = _plan_of(main)
+        except _NotPlanned:
+            return mod
+        builder = BlockBuilder(mod)
+        run = builder.add_func(run_func(RUN, plan.arguments, plan.size, plan.steps), RUN)
+        builder.update_func(mod.get_global_var("main"), _caller(main, plan, run))
+        block = tvm.runtime.tensor(np.frombuffer(plan.constants, np.uint8))
+        schedule = json.dumps(_schedule(plan, len(main.params)))
+        return builder.get().with_attr(BLOCK, block).with_attr(SCHEDULE, schedule)
+
+
+class _NotPlanned(Exception):
+    """Something is not known before the model runs."""
+
+
+@dataclass
+class _Plan:
+    """Where everything lies, and in which order it is worked on.
+
+    variables, arguments : the tensors that come from outside: parameters, then what the caller
+        allocates. kept : bindings that the caller may need for its result. size : of the
+        workspace, in bytes.
+    """
+
+    variables: list[Var] = field(default_factory=list)
+    arguments: list[Place] = field(default_factory=list)
+    places: dict[Var, Place] = field(default_factory=dict)
+    storages: dict[Var, int] = field(default_factory=dict)
+    tuples: dict[Var, Tuple] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    kept: list[Any] = field(default_factory=list)
+    size: int = _ALIGNMENT
+    constants: bytearray = field(default_factory=bytearray)
+    offsets: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def place(self, expr: Expr) -> Place:
+        if is_const(expr):
+            return self._constant(array_of(expr))
+        if expr not in self.places:
+            raise _NotPlanned
+        return self.places[expr]
+
+    def _constant(self, array: npt.NDArray[Any]) -> Place:
+        """Equal constants lie in one place."""
+        dtype, data = str(array.dtype), array.tobytes()
+        key = (dtype, array.shape, hashlib.sha256(data).digest())
+        if key not in self.offsets:
+            self.offsets[key] = len(self.constants)
+            self.constants += data
+            self.constants += bytes(-len(data) % _ALIGNMENT)
+        return Place(CONSTANTS, self.offsets[key], array.shape, dtype)
+
+
+def _plan_of(func: Function) -> _Plan:
+    """Raises _NotPlanned."""
+    plan = _Plan()
+    for param in func.params:
+        _argue(plan, param)
+    for binding in bindings_of(func):
+        _VISITS.get(_kind(binding.value), _refuse)(plan, binding)
+    plan.kept = _needed(plan, func.body.body)
+    if not plan.steps:
+        raise _NotPlanned
+    return plan
+
+
+def _kind(value: Expr) -> str:
+    if isinstance(value, Call) and isinstance(value.op, tvm.ir.GlobalVar):
+        return "kernel"
+    return op_name(value) or type(value).__name__
+
+
+def _refuse(_plan: _Plan, _binding: Any) -> None:
+    raise _NotPlanned
+
+
+def _argue(plan: _Plan, var: Var) -> None:
+    """Make `var` an argument."""
+    plan.places[var] = Place(len(plan.arguments), 0, *_type_of(var))
+    plan.variables.append(var)
+    plan.arguments.append(plan.places[var])
+
+
+def _type_of(var: Var) -> tuple[tuple[int, ...], str]:
+    shape = static_shape(var)
+    if shape is None:
+        raise _NotPlanned
+    return shape, dtype_of(var)
+
+
+def _storage(plan: _Plan, binding: Any) -> None:
+    (size,) = binding.value.args[0].values
+    if not isinstance(size, tvm.tirx.IntImm):
+        raise _NotPlanned
+    plan.storages[binding.var] = plan.size
+    plan.size += -(-int(size) // _ALIGNMENT) * _ALIGNMENT
+
+
+def _inner_tensor(plan: _Plan, binding: Any) -> None:
+    storage, offset = binding.value.args[:2]
+    start = plan.storages[storage] + int(offset)
+    plan.places[binding.var] = Place(WORKSPACE, start, *_type_of(binding.var))
+
+
+def _outer_tensor(plan: _Plan, binding: Any) -> None:
+    _argue(plan, binding.var)
+    plan.kept.append(binding)
+
+
+def _kernel(plan: _Plan, binding: Any) -> None:
+    call = binding.value
+    plan.steps.append(Step(str(call.op.name_hint), tuple(plan.place(arg) for arg in call.args)))
+
+
+def _view(plan: _Plan, binding: Any) -> None:
+    """A reshape, or another name of the same tensor."""
+    value = binding.value
+    source = plan.place(value if isinstance(value, Var) else value.args[0])
+    plan.places[binding.var] = Place(source.base, source.offset, *_type_of(binding.var))
+    plan.kept.append(binding)
+
+
+def _tuple(plan: _Plan, binding: Any) -> None:
+    plan.tuples[binding.var] = binding.value
+    plan.kept.append(binding)
+
+
+def _field(plan: _Plan, binding: Any) -> None:
+    whole = plan.tuples.get(binding.value.tuple_value)
+    if whole is None:
+        raise _NotPlanned
+    plan.places[binding.var] = plan.place(whole.fields[binding.value.index])
+    plan.kept.append(binding)
+
+
+_VISITS = {
+    "relax.memory.alloc_storage": _storage,
+    "relax.memory.alloc_tensor": _inner_tensor,
+    "relax.builtin.alloc_tensor": _outer_tensor,
+    "kernel": _kernel,
+    "relax.reshape": _view,
+    "Var": _view,
+    "DataflowVar": _view,
+    "Tuple": _tuple,
+    "TupleGetItem": _field,
+}
+
+
+def _needed(plan: _Plan, result: Expr) -> list[Any]:
+    """The bindings that the result is made by, and those of arguments, in order."""
+    needed = {*plan.variables, *_variables(result)}
+    for binding in reversed(plan.kept):
+        if binding.var in needed:
+            needed |= _variables(binding.value)
+    if any(plan.places[var].base == WORKSPACE for var in needed if var in plan.places):
+        raise _NotPlanned
+    return [binding for binding in plan.kept if binding.var in needed]
+
+
+def _variables(expr: Expr) -> set[Var]:
+    if isinstance(expr, Var):
+        return {expr}
+    return {var for child in operands(expr) for var in _variables(child)}
+
+
+def _schedule(plan: _Plan, inputs: int) -> dict[str, Any]:
+    """buffers : shapes and dtypes of the tensors between the inputs and the constants' address."""
+    buffers = [[list(place.shape), place.dtype] for place in plan.arguments[inputs:]]
+    return {"buffers": [*buffers, [[plan.size], "uint8"]], "steps": [step.kernel for step in plan.steps]}
+
+
+def _caller(main: Function, plan: _Plan, run: Any) -> Function:
+    """`main` with the one call in place of all the others."""
+    size = relax.ShapeExpr([plan.size])
+    workspace = relax.Var("workspace", relax.TensorType([plan.size], "uint8"))
+    address = relax.Var("constants", relax.AnyType())
+    made = [
+        relax.VarBinding(workspace, relax.op.builtin.alloc_tensor(size, "uint8", 0)),
+        relax.VarBinding(address, Call(relax.ExternFunc(ADDRESS), [], None, [relax.AnyType()])),
+    ]
+    ends = [relax.prim_value(0), relax.prim_value(len(plan.steps))]
+    call = Call(run, [*plan.variables, workspace, address, *ends])
+    made.append(relax.VarBinding(relax.Var("_", relax.TupleType([])), call))
+    body = relax.SeqExpr([relax.BindingBlock([*plan.kept, *made])], main.body.body)
+    return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
+
+
+def without_schedule(mod: IRModule) -> tuple[IRModule, npt.NDArray[np.uint8] | None, dict[str, Any] | None]:
+    """`mod` for TVM's code generator, and what OneCall said of it: the constants, and the schedule."""
+    if mod.attrs is None or BLOCK not in mod.attrs:
+        return mod, None, None
+    block, schedule = mod.attrs[BLOCK].numpy(), json.loads(str(mod.attrs[SCHEDULE]))
+    return mod.without_attr(BLOCK).without_attr(SCHEDULE), block, schedule
