@@ -55,7 +55,7 @@ def redescribed(members: Members, change: Callable[[dict[str, object]], object])
 
 @pytest.fixture
 def members(saved: Path) -> Members:
-    return container.from_file(saved)
+    return {name: member.read() for name, member in container.from_file(saved).items()}
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.99])
@@ -183,13 +183,27 @@ def test_what_is_no_tar_is_refused(tmp_path: Path, content: bytes):
     refusal(path)
 
 
+def test_code_that_was_altered_after_it_was_checked_is_not_run(saved: Path, tmp_path: Path):
+    path = tmp_path / "changing.tar"
+    raw = bytearray(saved.read_bytes())
+    path.write_bytes(raw)
+    loaded = load(path)
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(PackageError, match="altered or replaced after it was loaded"):
+        loaded.run(loaded.random_inputs())
+
+
 def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path):
     refusal(tmp_path)
     refusal(tmp_path / "missing.tar")
 
 
-def test_code_that_is_no_library_is_refused_when_it_is_run(package: Package, members: Members):
-    description = meta.from_members(members, "meta.json", "x")
-    broken = Package(description, members={"mod.so": b"not a library"}, file="broken.tar")
+def test_code_that_is_no_library_is_refused_when_it_is_run(package: Package, tmp_path: Path):
+    code = {"mod.so": b"not a library"}
+    (tmp_path / "broken.tar").write_bytes(
+        container.to_tar({"meta.json": meta.to_bytes(package.meta, code), **code})
+    )
+    broken = load(tmp_path / "broken.tar")
     with pytest.raises(PackageError, match=r"broken\.tar: cannot be loaded"):
         broken.run(broken.random_inputs())

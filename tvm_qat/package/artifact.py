@@ -37,14 +37,15 @@ class Package:
 
     def __init__(
         self, description: Meta, *, executable: Any = None, constants: npt.NDArray[np.uint8] | None = None,
-        members: Mapping[str, bytes] | None = None,
+        stored: Mapping[str, container.Member] | None = None,
         file: str = "package", cross_compiler: str | None = None, dumps: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.meta = description
         self.dumps = dict(dumps or {})
         """Texts asked for when compiling, by name: relax, tir, ll, asm. Not saved."""
         self._code = link.Code(executable, constants, description)
-        self._members = dict(members) if members is not None else None
+        self._stored = dict(stored or {})
+        self._members: dict[str, bytes] | None = None
         self._file = file
         self._cross_compiler = cross_compiler
 
@@ -66,6 +67,8 @@ class Package:
 
     def members(self) -> dict[str, bytes]:
         """The files of machine code that a saved package holds, by name; `mod.so` where it is linked."""
+        if self._stored:
+            return {name: member.read() for name, member in self._stored.items()}
         if self._members is None:
             here = host_platform()
             foreign = (self.meta.platform.arch, self.meta.platform.system) != (here.arch, here.system)
@@ -134,7 +137,7 @@ class Package:
         check_runnable(self.meta.platform, self._file)
         if self._code.executable is not None:
             return link.jit(self._code)
-        return link.load_members(self._members or {}, self.meta, self._file)
+        return link.load_members(self._stored, self.meta, self._file)
 
     @cached_property
     def _machine(self) -> Any:
@@ -174,9 +177,9 @@ def load(path: str | os.PathLike[str]) -> Package:
 def read(path: str | os.PathLike[str]) -> Package:
     """The package at `path`, for this machine or another: to look at, not to run."""
     members = container.from_file(path)
-    description = meta.from_members(members, container.META, str(path))
-    code = {name: data for name, data in members.items() if name != container.META}
-    return Package(description, members=code, file=str(path))
+    raw = members.pop(container.META).read()
+    description = meta.from_bytes(raw, {name: m.sha256 for name, m in members.items()}, str(path))
+    return Package(description, stored=members, file=str(path))
 
 
 def _check_version(description: Meta, file: str) -> None:

@@ -22,7 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from tvm_qat.errors import InputError, MissingDependencyError, PackageError, loc
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.one_call import ADDRESS
 from tvm_qat.package.constants import constants_module
+from tvm_qat.package.container import Member
 from tvm_qat.package.meta import Meta
 from tvm_qat.package.quiet import quiet
 
@@ -112,12 +113,12 @@ def _assembled(folder: Path, libraries: Sequence[Any], constants: Any) -> Any:
     return executable
 
 
-def load_members(members: dict[str, bytes], description: Meta, file: str) -> Any:
+def load_members(members: Mapping[str, Member], description: Meta, file: str) -> Any:
     """The runnable TVM module from a package's code members, which were checked before."""
-    with tempfile.TemporaryDirectory(prefix="tvm_qat_") as name:
-        folder = Path(name)
-        for member, data in members.items():
-            (folder / member).write_bytes(data)
+    with tempfile.TemporaryDirectory(prefix="tvm_qat_") as temporary:
+        folder = Path(temporary)
+        for name, member in members.items():
+            member.extract(folder / name)
         try:
             with quiet():
                 return _load(folder, set(members), description, file)

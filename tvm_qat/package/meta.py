@@ -103,18 +103,18 @@ def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
     return _canonical({**document, "digest": _digest(document)})
 
 
-def from_members(members: Mapping[str, bytes], name: str, file: str) -> Meta:
-    """The checked description from member `name`. Raises PackageError."""
-    document = _parse(members[name], file)
+def from_bytes(raw: bytes, checksums: Mapping[str, str], file: str) -> Meta:
+    """The checked description. checksums : sha256 of the other members. Raises PackageError."""
+    document = _parse(raw, file)
     if document.get("schema") != SCHEMA:
         remedy = "compile the model again with this version of tvm_qat"
         reason = f"has schema {document.get('schema')}, this version reads {SCHEMA}"
         raise PackageError(located(reason, file=file, remedy=remedy))
     digest = document.pop("digest", None)
-    if digest != _digest(document) or _canonical({**document, "digest": digest}) != members[name]:
-        raise PackageError(located(f"was altered: {name} does not match its digest", file=file))
+    if digest != _digest(document) or _canonical({**document, "digest": digest}) != raw:
+        raise PackageError(located("was altered: meta.json does not match its digest", file=file))
     try:
-        _check_members(document["members"], {k: v for k, v in members.items() if k != name}, file)
+        _check_members(document["members"], checksums, file)
         return Meta(
             _each(TensorInfo.from_json, document["inputs"]),
             _each(TensorInfo.from_json, document["outputs"]),
@@ -129,15 +129,15 @@ def from_members(members: Mapping[str, bytes], name: str, file: str) -> Meta:
     except PackageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-        raise PackageError(located(f"has a malformed {name}: {error!r}", file=file)) from None
+        raise PackageError(located(f"has a malformed meta.json: {error!r}", file=file)) from None
 
 
-def _check_members(expected: Mapping[str, str], found: Mapping[str, bytes], file: str) -> None:
+def _check_members(expected: Mapping[str, str], found: Mapping[str, str], file: str) -> None:
     if set(expected) != set(found):
         odd = ", ".join(sorted(set(expected) ^ set(found)))
         raise PackageError(located(f"does not hold what it lists: {odd}", file=file))
-    for name, data in found.items():
-        if hashlib.sha256(data).hexdigest() != expected[name]:
+    for name, checksum in found.items():
+        if checksum != expected[name]:
             raise PackageError(located(f"was altered: {name} does not match its sha256", file=file))
 
 
