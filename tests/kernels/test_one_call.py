@@ -10,9 +10,21 @@ import pytest
 
 from tests.support.tiny import float_module, integer_module
 from tvm_qat.compiler import compile
-from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Var, bindings_of, const, relax, tvm
+from tvm_qat.ir import (
+    BlockBuilder,
+    Expr,
+    IRModule,
+    TensorType,
+    Var,
+    bindings_of,
+    const,
+    is_const,
+    relax,
+    tvm,
+)
 from tvm_qat.kernels import finish, lower, without_schedule
-from tvm_qat.kernels.one_call import BLOCK, RUN
+from tvm_qat.kernels.constant_block import BLOCK, is_kernel_call
+from tvm_qat.kernels.one_call import RUN
 
 op: Any = relax.op
 TARGET = tvm.target.Target("llvm")
@@ -39,8 +51,7 @@ def lowered(mod: IRModule) -> IRModule:
 def calls(mod: IRModule) -> list[str]:
     """The kernels that main itself calls."""
     values = [binding.value for binding in bindings_of(mod["main"])]
-    called = [value.op for value in values if isinstance(getattr(value, "op", None), tvm.ir.GlobalVar)]
-    return [str(gvar.name_hint) for gvar in called]
+    return [str(value.op.name_hint) for value in values if is_kernel_call(value)]
 
 
 def tables(count: int) -> Body:
@@ -113,8 +124,25 @@ def test_main_calls_one_function_where_shapes_are_known() -> None:
 @pytest.mark.parametrize("make", [float_module, integer_module])
 def test_symbolic_shapes_leave_the_kernels_to_the_virtual_machine(make: Callable[[], IRModule]) -> None:
     mod, constants, schedule = without_schedule(lowered(make()))
-    assert RUN not in calls(mod) and calls(mod)
-    assert constants is None and schedule is None
+    assert RUN not in calls(mod) and len(calls(mod)) > 1
+    assert schedule is None and constants is not None
+    found = [binding.value for binding in bindings_of(mod["main"]) if is_kernel_call(binding.value)]
+    assert not any(is_const(arg) for call in found for arg in call.args)
+
+
+def test_calls_of_one_kernel_with_other_constants_keep_their_constants() -> None:
+    def body(builder: BlockBuilder, x: Var) -> Expr:
+        for factor in (1, 2, 1):
+            x = builder.emit(op.nn.softmax(builder.emit(op.add(x, const(factor * TABLE)))))
+        return x
+
+    x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    expected = x
+    for factor in (1, 2, 1):
+        expected = softmax(expected + factor * TABLE)
+    n = tvm.tirx.Var("n", "int64")
+    (found,) = compile(module(body, (n, 3, 4))).run([x[None]]).values()
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
 
 
 def test_without_being_asked_main_calls_the_kernels_itself() -> None:

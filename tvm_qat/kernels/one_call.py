@@ -9,16 +9,14 @@
 
 `tvm_qat_run` is a PrimFunc that calls the kernels `first` to `last - 1` in order, on addresses that
 are known when it is compiled but for those of its arguments. What TVM's virtual machine does for
-each kernel (allocate, look up, count references) falls away, and so do its copies of the
-constants: they are one block of bytes, which whoever links the code puts behind the function
-`tvm_qat_constants`. They stay in the file that holds the code, from where the system maps them.
+each kernel (allocate, look up, count references) falls away.
 
-Functions with symbolic shapes, or with calls of anything but kernels, are kept as they are.
+Functions with symbolic shapes, or with calls of anything but kernels, go on calling their kernels
+themselves; only the constants leave them (see constant_block).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +32,6 @@ from tvm_qat.ir import (
     IRModule,
     Tuple,
     Var,
-    array_of,
     bindings_of,
     dtype_of,
     is_const,
@@ -44,16 +41,21 @@ from tvm_qat.ir import (
     static_shape,
     tvm,
 )
-from tvm_qat.kernels.run_func import CONSTANTS, WORKSPACE, Place, Step, run_func
+from tvm_qat.kernels.constant_block import (
+    ALIGNMENT,
+    BLOCK,
+    ConstantBlock,
+    address,
+    bind_constants,
+    is_kernel_call,
+)
+from tvm_qat.kernels.run_func import WORKSPACE, Place, Step, run_func
 
-RUN, ADDRESS = "tvm_qat_run", "tvm_qat_constants"
-"""Symbols: the function that calls the kernels; the one that returns the constants' address."""
+RUN = "tvm_qat_run"
+"""Symbol of the function that calls the kernels."""
 
-BLOCK, SCHEDULE = "qat.constants", "qat.schedule"
-"""Attributes of a module: the constants' bytes; and in JSON what `tvm_qat_run` takes and does."""
-
-_ALIGNMENT = 64
-"""Bytes; kernels rely on it, as TVM's own allocations have it."""
+SCHEDULE = "qat.schedule"
+"""Attribute of a module: what `tvm_qat_run` takes and does, in JSON."""
 
 
 @tvm.transform.module_pass(opt_level=0, name="OneCall")
@@ -65,13 +67,12 @@ class OneCall:
         try:
             plan = _plan_of(main)
         except _NotPlanned:
-            return mod
+            return bind_constants(mod)
         builder = BlockBuilder(mod)
         run = builder.add_func(run_func(RUN, plan.arguments, plan.size, plan.steps), RUN)
         builder.update_func(mod.get_global_var("main"), _caller(main, plan, run))
-        block = tvm.runtime.tensor(np.frombuffer(plan.constants, np.uint8))
         schedule = json.dumps(_schedule(plan, len(main.params)))
-        return builder.get().with_attr(BLOCK, block).with_attr(SCHEDULE, schedule)
+        return plan.constants.attached_to(builder.get()).with_attr(SCHEDULE, schedule)
 
 
 class _NotPlanned(Exception):
@@ -94,26 +95,15 @@ class _Plan:
     tuples: dict[Var, Tuple] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     kept: list[Any] = field(default_factory=list)
-    size: int = _ALIGNMENT
-    constants: bytearray = field(default_factory=bytearray)
-    offsets: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    size: int = ALIGNMENT
+    constants: ConstantBlock = field(default_factory=ConstantBlock)
 
     def place(self, expr: Expr) -> Place:
         if is_const(expr):
-            return self._constant(array_of(expr))
+            return self.constants.place(expr)
         if expr not in self.places:
             raise _NotPlanned
         return self.places[expr]
-
-    def _constant(self, array: npt.NDArray[Any]) -> Place:
-        """Equal constants lie in one place."""
-        dtype, data = str(array.dtype), array.tobytes()
-        key = (dtype, array.shape, hashlib.sha256(data).digest())
-        if key not in self.offsets:
-            self.offsets[key] = len(self.constants)
-            self.constants += data
-            self.constants += bytes(-len(data) % _ALIGNMENT)
-        return Place(CONSTANTS, self.offsets[key], array.shape, dtype)
 
 
 def _plan_of(func: Function) -> _Plan:
@@ -130,9 +120,7 @@ def _plan_of(func: Function) -> _Plan:
 
 
 def _kind(value: Expr) -> str:
-    if isinstance(value, Call) and isinstance(value.op, tvm.ir.GlobalVar):
-        return "kernel"
-    return op_name(value) or type(value).__name__
+    return "kernel" if is_kernel_call(value) else op_name(value) or type(value).__name__
 
 
 def _refuse(_plan: _Plan, _binding: Any) -> None:
@@ -158,7 +146,7 @@ def _storage(plan: _Plan, binding: Any) -> None:
     if not isinstance(size, tvm.tirx.IntImm):
         raise _NotPlanned
     plan.storages[binding.var] = plan.size
-    plan.size += -(-int(size) // _ALIGNMENT) * _ALIGNMENT
+    plan.size += -(-int(size) // ALIGNMENT) * ALIGNMENT
 
 
 def _inner_tensor(plan: _Plan, binding: Any) -> None:
@@ -238,13 +226,13 @@ def _caller(main: Function, plan: _Plan, run: Any) -> Function:
     """`main` with the one call in place of all the others."""
     size = relax.ShapeExpr([plan.size])
     workspace = relax.Var("workspace", relax.TensorType([plan.size], "uint8"))
-    address = relax.Var("constants", relax.AnyType())
+    constants, binding_of_constants = address()
     made = [
         relax.VarBinding(workspace, relax.op.builtin.alloc_tensor(size, "uint8", 0)),
-        relax.VarBinding(address, Call(relax.ExternFunc(ADDRESS), [], None, [relax.AnyType()])),
+        binding_of_constants,
     ]
     ends = [relax.prim_value(0), relax.prim_value(len(plan.steps))]
-    call = Call(run, [*plan.variables, workspace, address, *ends])
+    call = Call(run, [*plan.variables, workspace, constants, *ends])
     made.append(relax.VarBinding(relax.Var("_", relax.TupleType([])), call))
     body = relax.SeqExpr([relax.BindingBlock([*plan.kept, *made])], main.body.body)
     return relax.Function(main.params, body, main.ret_ty, main.is_pure, main.attrs)
@@ -254,5 +242,5 @@ def without_schedule(mod: IRModule) -> tuple[IRModule, npt.NDArray[np.uint8] | N
     """`mod` for TVM's code generator, and what OneCall said of it: the constants, and the schedule."""
     if mod.attrs is None or BLOCK not in mod.attrs:
         return mod, None, None
-    block, schedule = mod.attrs[BLOCK].numpy(), json.loads(str(mod.attrs[SCHEDULE]))
-    return mod.without_attr(BLOCK).without_attr(SCHEDULE), block, schedule
+    schedule = json.loads(str(mod.attrs[SCHEDULE])) if SCHEDULE in mod.attrs else None
+    return mod.without_attr(BLOCK).without_attr(SCHEDULE), mod.attrs[BLOCK].numpy(), schedule

@@ -1,4 +1,4 @@
-"""The PrimFunc that calls kernels one after the other, on tensors that lie at known addresses."""
+"""PrimFuncs that call kernels, on tensors that lie at known addresses."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _tir: Any = tvm.tirx
 
 WORKSPACE, CONSTANTS = -1, -2
 """Bases of places that are no arguments."""
+
+_CPU = 1
+"""DLPack's number."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,27 @@ def run_func(name: str, arguments: Sequence[Place], workspace_size: int, steps: 
                     with tb.Then():
                         operands = [_array(bases[place.base], place) for place in step.operands]
                         tb.evaluate(_tir.call_cpacked(step.kernel, *operands))
+    return builder.get()
+
+
+def bound_func(name: str, kernel: str, operands: Sequence[Place | None]) -> Any:
+    """`name(constants, *others)`, which calls the kernel with its constants in place and the others as given.
+
+    operands : of the kernel in order; None for the others, tensors whose shapes are not looked at.
+    """
+    with IRBuilder() as builder:
+        with tb.prim_func(s_tir=True, is_private=True):
+            tb.func_name(name)
+            constants = tb.arg("constants", _tir.Var("constants", "handle"))
+            given = []
+            for i, place in enumerate(operands):
+                if place is None:
+                    given.append(tb.arg(f"p{i}", _tir.Var(f"p{i}", "handle")))
+                else:
+                    given.append(_array(constants, place))
+            # without an argument of known shape TVM does not know by itself where the tensors are
+            with tb.attr(constants, "device_type", _CPU), tb.attr(constants, "device_id", 0):
+                tb.evaluate(_tir.call_cpacked(kernel, *given))
     return builder.get()
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.ir import relax, tvm
-from tvm_qat.kernels.one_call import ADDRESS, RUN
+from tvm_qat.kernels.constant_block import ADDRESS
+from tvm_qat.kernels.one_call import RUN
 from tvm_qat.package import container, link, meta
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, Schedule, TensorInfo

@@ -13,7 +13,7 @@ from tvm.script.ir_builder import IRBuilder
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.builder import tb
-from tvm_qat.kernels.one_call import ADDRESS
+from tvm_qat.kernels.constant_block import ADDRESS
 
 _SECTIONS = {"darwin": "__TEXT,__const"}
 _PREFIXES = {"darwin": "_"}

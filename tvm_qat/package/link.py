@@ -32,7 +32,7 @@ import numpy.typing as npt
 
 from tvm_qat.errors import InputError, MissingDependencyError, PackageError, located
 from tvm_qat.ir import tvm
-from tvm_qat.kernels.one_call import ADDRESS
+from tvm_qat.kernels.constant_block import ADDRESS
 from tvm_qat.package.constants import constants_module
 from tvm_qat.package.container import Member
 from tvm_qat.package.meta import Meta
