@@ -86,6 +86,6 @@ def _array(base: Any, place: Place) -> Any:
     shape = [_tir.IntImm("int64", size) for size in place.shape]
     zero = _tir.IntImm("int32", 0)
     return _tir.tvm_stack_make_array(
-        _tir.handle_add_byte_offset(base, place.offset), _tir.tvm_stack_make_shape(*shape), zero,
+        _tir.handle_add_byte_offset(base, _tir.IntImm("int64", place.offset)), _tir.tvm_stack_make_shape(*shape), zero,
         _tir.IntImm("int32", len(shape)), _tir.const(0, place.dtype), zero,
     )  # fmt: skip

@@ -68,7 +68,7 @@ class Package:
 
     def members(self) -> dict[str, bytes]:
         """The files of machine code that a saved package holds, by name; `mod.so` where it is linked."""
-        if self._stored:
+        if self._code.executable is None:
             return {name: member.read() for name, member in self._stored.items()}
         if self._members is None:
             here = host_platform()
