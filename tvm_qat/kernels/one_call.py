@@ -85,7 +85,7 @@ class _Plan:
 
     variables, arguments : the tensors that come from outside: parameters, then what the caller
         allocates. kept : bindings that the caller may need for its result. size : of the
-        workspace, in bytes.
+        workspace, in bytes; never 0, because the code that TVM makes refuses a null address.
     """
 
     variables: list[Var] = field(default_factory=list)
