@@ -83,9 +83,7 @@ def bound_func(name: str, kernel: str, operands: Sequence[Place | None]) -> Any:
 
 def _array(base: Any, place: Place) -> Any:
     """The descriptor that TVM's calling convention wants, made on the stack."""
-    shape = [_tir.IntImm("int64", size) for size in place.shape]
-    zero = _tir.IntImm("int32", 0)
-    return _tir.tvm_stack_make_array(
-        _tir.handle_add_byte_offset(base, _tir.IntImm("int64", place.offset)), _tir.tvm_stack_make_shape(*shape), zero,
-        _tir.IntImm("int32", len(shape)), _tir.const(0, place.dtype), zero,
-    )  # fmt: skip
+    data = _tir.handle_add_byte_offset(base, _tir.IntImm("int64", place.offset))
+    shape = _tir.tvm_stack_make_shape(*(_tir.IntImm("int64", size) for size in place.shape))
+    zero, rank = _tir.IntImm("int32", 0), _tir.IntImm("int32", len(place.shape))
+    return _tir.tvm_stack_make_array(data, shape, zero, rank, _tir.const(0, place.dtype), zero)
