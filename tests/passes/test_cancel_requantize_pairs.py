@@ -119,6 +119,40 @@ def test_a_bias_stands_between_no_requantize_and_its_sum() -> None:
     assert names_of(_cancel(graph(before, x=SHAPE))) == ["qnn.conv2d", "add", "qnn.requantize", "max_pool2d"]
 
 
+def _heads(b: Graph, x: Expr) -> Expr:
+    """Attention's heads: the channel axis is split, so no parameters per channel pass it."""
+    return b(relax.op.permute_dims(b(relax.op.reshape(x, (2, 2, 2, 36))), [0, 3, 1, 2]), "heads")
+
+
+def test_a_requantize_passes_several_steps_of_movement() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        turned = b(relax.op.permute_dims(_conv(b, x), [0, 2, 3, 1]))
+        widened = b(relax.op.expand_dims(turned, 1))
+        return b(qnn.requantize(widened, CHANNELS.with_(axis=4), OUT))
+
+    after = _cancel(graph(before, x=((2, 4, 6, 6), "int8")))
+    assert names_of(after) == ["qnn.conv2d", "qnn.requantize", "permute_dims", "expand_dims"]
+
+
+def test_a_sum_dequantized_and_quantized_around_movement_is_requantized_before_it() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b.quantize(_heads(b, b.dequantize(_conv(b, x), CHANNELS)), OUT, "grid")
+
+    after = _cancel(graph(before, x=((2, 4, 6, 6), "int8")))
+    assert names_of(after) == ["qnn.conv2d", "qnn.requantize", "reshape", "permute_dims"]
+    assert sources_of(after)["qnn.requantize"] == "grid"
+
+
+@pytest.mark.parametrize("others", ["dequantized", "moved"])
+def test_movement_that_others_read_in_float_keeps_its_place(others: str) -> None:
+    def body(b: Graph, x: Expr) -> tuple:
+        real = b.dequantize(_conv(b, x), CHANNELS)
+        moved = _heads(b, real)
+        return b.quantize(moved, OUT), b(relax.op.exp(real if others == "dequantized" else moved))
+
+    check_unchanged(cancel_requantize_pairs, graph(body, x=((2, 4, 6, 6), "int8")))
+
+
 def test_a_sum_that_others_read_keeps_its_place() -> None:
     def body(b: Graph, x: Expr) -> tuple:
         s = _conv(b, x)

@@ -93,6 +93,63 @@ def test_a_residual_that_is_defined_later_joins_by_the_other_branch() -> None:
     assert sorted(composites(after)) == [["conv2d", "requantize"], ["conv2d", "requantize", "add"]]
 
 
+def _in_float(b: Graph, x: Expr, read_twice: bool) -> Any:
+    """conv in float, and a residual that was quantized."""
+    real = b.dequantize(x, X)
+    total = b(relax.op.add(real, b.dequantize(_bias(b, _conv(b, x)), ACC)))
+    return (total, b(relax.op.exp(real))) if read_twice else total
+
+
+def test_a_residual_dequantized_for_this_sum_alone_is_read_as_integers() -> None:
+    after = _fuse(graph(lambda b, x: _in_float(b, x, False), x=SHAPE))
+    assert composites(after) == [["conv2d", "add", "dequantize", "dequantize", "add"]]
+
+
+def test_a_dequantized_residual_that_others_read_stays_outside() -> None:
+    after = _fuse(graph(lambda b, x: _in_float(b, x, True), x=SHAPE))
+    assert ["conv2d", "add", "dequantize", "add"] in composites(after)
+
+
+def _gelu(b: Graph, c: Expr) -> Expr:
+    """x * (1 + erf(x / sqrt 2)) / 2, as exporters write it: the sum is dequantized on two scales."""
+    inner = b(relax.op.erf(b.dequantize(c, ACC.with_(scale=ACC.scale * 0.5**0.5))))
+    product = b(relax.op.multiply(b.dequantize(c, ACC), b(relax.op.add(inner, const(np.float32(1))))))
+    return b(relax.op.multiply(product, const(np.float32(0.5))))
+
+
+def test_readers_of_one_sum_that_lead_into_one_value_join() -> None:
+    after = _fuse(graph(lambda b, x: b.quantize(_gelu(b, _bias(b, _conv(b, x))), OUT), x=SHAPE))
+    (found,) = composites(after)
+    assert found[:2] == ["conv2d", "add"] and found[-1] == "quantize" and len(found) == 9
+
+
+def test_readers_that_need_another_tensor_or_never_meet_end_the_kernel() -> None:
+    def met_by_another(b: Graph, x: Expr, y: Expr) -> Expr:
+        c = _conv(b, x)
+        inner = b(relax.op.multiply(b.dequantize(c, ACC), b.dequantize(y, X)))
+        return b(relax.op.add(inner, b(relax.op.erf(b.dequantize(c, ACC)))))
+
+    def never(b: Graph, x: Expr, _y: Expr) -> tuple:
+        c = _conv(b, x)
+        return b.dequantize(c, ACC), b(relax.op.erf(b.dequantize(c, ACC)))
+
+    for body in (met_by_another, never):
+        found = composites(_fuse(graph(body, x=SHAPE, y=SHAPE)))
+        assert ["conv2d"] in found
+
+
+def test_values_written_out_too_often_end_the_kernel() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        c = _conv(b, x)
+        real = b.dequantize(c, ACC)
+        other = b(relax.op.erf(b.dequantize(c, ACC.with_(scale=ACC.scale * 2))))
+        for _ in range(6):
+            real, other = b(relax.op.add(real, other)), b(relax.op.multiply(real, other))
+        return b(relax.op.add(real, other))
+
+    assert ["conv2d"] in composites(_fuse(graph(before, x=SHAPE)))
+
+
 def test_the_input_of_the_sum_may_be_its_residual() -> None:
     def before(b: Graph, x: Expr) -> Expr:
         q = _rescale(b, _conv(b, x))

@@ -12,7 +12,7 @@ A call joins the group of its users if all of them are in one group and work on 
 group has one result and nothing is computed for it outside. Groups have at most `MOST_TERMS` terms,
 counted with repetition, since a value used twice is written twice into the formula.
 
-max_pool2d becomes a group of its own.
+max_pool2d and a lone transposition become groups of their own.
 
 Kept on purpose: other dtypes than float32 and quantized integers, operators that move data, rows
 of unknown length, and dialect calls that nothing joins. TVM compiles the rest.
@@ -161,4 +161,4 @@ def _repetitions(binding: Any, users: list[Any], group: _Group) -> int:
 
 def _worthwhile(group: _Group) -> bool:
     alone = op_name(group.members[0].value)
-    return len(group.members) > 1 or (alone not in OPS and alone != PERMUTE)
+    return len(group.members) > 1 or alone not in OPS

@@ -5,6 +5,7 @@ Before:                                        After:
     q = qnn.quantize(qnn.dequantize(x, a), b)      q = qnn.requantize(x, a, b)
     y = qnn.requantize(x, p, p)                    y = x
     y = qnn.requantize(max_pool2d(c))              y = max_pool2d(qnn.requantize(c))
+    q = qnn.quantize(reshape(qnn.dequantize(c)))   q = reshape(qnn.requantize(c))
     y = qnn.concatenate(a, b; pa, pb -> p)         y = concat(qnn.requantize(a), b)      # b on p
 
 A requantize next to the sum it rescales becomes that kernel's epilogue (`fuse`), so it is moved
@@ -68,15 +69,19 @@ class _Visitor:
         return None
 
     def _quantize(self, builder: BlockBuilder, call: Expr) -> Expr | None:
-        made = definition(builder, call.args[0])
         target = params_of(call, "output")
+        moves, data = self._movement(builder, call.args[0])
+        made = definition(builder, data)
         if op_name(made) != "qnn.dequantize" or target is None:
             return None
         source = params_of(made, "input")
         if source is None or (None not in (source.axis, target.axis) and source.axis != target.axis):
             return None
+        if moves and not (self.uses.once(data) and self._may_pass(builder, made.args[0], target)):
+            return None
         self._note(call, "dequantize and quantize")
-        return _moved(made.args[0], source, target)
+        early = _moved(made.args[0], source, target)
+        return _again(builder, moves, early, source_of(call)) if moves else early
 
     def _requantize(self, builder: BlockBuilder, call: Expr) -> Expr | None:
         source, target = params_of(call, "input"), params_of(call, "output")
@@ -91,21 +96,29 @@ class _Visitor:
         self, builder: BlockBuilder, call: Expr, source: QParams, target: QParams
     ) -> Expr | None:
         """requantize(move(x)) -> move(requantize(x)), where x is a sum with no other use."""
-        moved = call.args[0]
-        made = definition(builder, moved)
-        if op_name(made) not in MOVES or target.per_channel or not self.uses.once(moved):
+        moves, data = self._movement(builder, call.args[0])
+        if not moves or not self._may_pass(builder, data, target):
             return None
-        data = made.args[0]
-        if not self.uses.once(data) or not _is_sum(builder, data):
-            return None
-        if source.axis is not None:
+        for made in moves:
+            if source.axis is None:
+                break
             axis = _axis_before(made, source.axis)
             if axis is None:
                 return None
             source = source.with_(axis=axis)
         early = build.requantize(data, source, target, str(call.attrs["rounding"]))
-        bound = builder.emit(with_source(early, source_of(call)))
-        return Call(made.op, [bound, *made.args[1:]], made.attrs, made.ty_args, span=made.span)
+        return _again(builder, moves, early, source_of(call))
+
+    def _movement(self, builder: BlockBuilder, expr: Expr) -> tuple[list[Expr], Expr]:
+        """The data movement that made `expr`, last first, each step for one reader; what it moved."""
+        moves: list[Expr] = []
+        while op_name(made := definition(builder, expr)) in MOVES and self.uses.once(expr):
+            moves.append(made)
+            expr = made.args[0]
+        return moves, expr
+
+    def _may_pass(self, builder: BlockBuilder, data: Expr, target: QParams) -> bool:
+        return not target.per_channel and self.uses.once(data) and _is_sum(builder, data)
 
     def _concatenate(self, builder: BlockBuilder, call: Expr) -> Expr | None:
         output = params_of(call, "output")
@@ -125,6 +138,14 @@ class _Visitor:
 
     def _note(self, call: Expr, what: str) -> None:
         self.notes.append({"kind": "cancelled", "node": source_of(call) or "", "text": what})
+
+
+def _again(builder: BlockBuilder, moves: list[Expr], data: Expr, source: str | None) -> Expr:
+    """`data`, a step of node `source`, moved as `moves` (last first) did; the last is left to bind."""
+    for made in reversed(moves):
+        bound = builder.emit(with_source(data, source))
+        data = Call(made.op, [bound, *made.args[1:]], made.attrs, made.ty_args, span=made.span)
+    return data
 
 
 def _moved(q: Expr, source: QParams, target: QParams) -> Expr:

@@ -6,11 +6,13 @@ Before:                                        After:
     r = qnn.requantize(b)                          def fused_conv2d(x, skip):
     y = qnn.add(r, skip)                               c = ...; b = ...; r = ...; return qnn.add(r, skip)
 
-The chain grows while its result has a single use, by an elementwise operator whose other operand
-is a constant or a tensor of the same shape (the residual). Constants stay inside the composite;
-tensors computed at run time are its parameters. The last node's source name stays on the call.
+The chain grows while its result has a single use, or several that lead into one value again (a gelu
+written x * (1 + erf(x / sqrt 2)) / 2), by an elementwise operator whose other operand
+is a constant or a tensor of the same shape (the residual). A residual that was dequantized for
+this alone is read as the integers it was. Constants stay inside the composite; tensors computed at
+run time are its parameters. The last node's source name stays on the call.
 
-Kept on purpose: a result that is used twice is a result of its kernel; data movement and
+Kept on purpose: other results that are used twice are results of their kernel; data movement and
 reductions end a chain.
 """
 
@@ -28,6 +30,7 @@ from tvm_qat.ir import (
     MatchCast,
     Var,
     bindings_of,
+    dtype_of,
     is_const,
     op_name,
     operands,
@@ -37,6 +40,7 @@ from tvm_qat.ir import (
     uses_of,
 )
 from tvm_qat.qnn.composite import with_composites
+from tvm_qat.qnn.params import params_of
 from tvm_qat.qnn.table import OPS
 
 _FOLLOWERS = frozenset(
@@ -46,6 +50,16 @@ _FOLLOWERS = frozenset(
         "relax.maximum", "relax.minimum",
     }
 )  # fmt: skip
+_FLOAT_FOLLOWERS = frozenset(
+    {
+        "relax.subtract", "relax.multiply", "relax.divide", "relax.erf", "relax.tanh", "relax.sigmoid",
+        "relax.nn.gelu", "relax.nn.gelu_tanh", "relax.nn.silu", "relax.nn.relu", "relax.nn.leakyrelu",
+    }
+)  # fmt: skip
+"""Joined where they compute float32, beside those above."""
+
+_MOST_TERMS = 48
+"""Of a formula in which values that are used twice are written twice."""
 
 
 def fuse(mod: IRModule) -> IRModule:
@@ -68,37 +82,92 @@ def _name(group: _Group) -> str:
     return f"fused_{op_name(group.members[0].value).removeprefix('qnn.')}"
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """uses, bound : of every variable. place : its position among the bindings."""
+
+    uses: dict[Var, Any]
+    bound: dict[Var, Any]
+    place: dict[Var, int]
+
+    def readers(self, var: Var) -> set[Var | None]:
+        return {user for user, _ in self.uses.get(var, [])}
+
+
 def _groups(func: Function) -> dict[Var, _Group]:
     """Every variable that belongs to a kernel of at least two operators -> its group."""
-    uses, bound = uses_of(func), {b.var: b for b in bindings_of(func)}
+    bindings = list(bindings_of(func))
+    place = {binding.var: i for i, binding in enumerate(bindings)}
+    graph = _Graph(uses_of(func), {b.var: b for b in bindings}, place)
     groups: dict[Var, _Group] = {}
-    for binding in bindings_of(func):
+    for binding in bindings:
         name = op_name(binding.value)
         if name not in OPS or OPS[name].kind != "linear" or isinstance(binding, MatchCast):
             continue
         group = _Group([binding])
-        while (follower := _follower(group.members[-1], uses, bound)) is not None:
-            if follower.var in groups:
+        while followers := _followers(group.members[-1].var, graph):
+            if any(follower.var in groups for follower in followers):
                 break
-            group.members.append(follower)
+            group.members += followers
         if len(group.members) > 1:
             groups.update({member.var: group for member in group.members})
     return groups
 
 
-def _follower(last: Any, uses: dict[Var, Any], bound: dict[Var, Any]) -> Any:
-    """The binding that may join after `last`, or None."""
-    users = uses.get(last.var, [])
-    if len(users) != 1 or users[0][0] is None:
-        return None
-    user, value = users[0]
-    if op_name(value) not in _FOLLOWERS or shape_of(value) is None:
-        return None
-    if not same_shape(shape_of(value), shape_of(last.var)) or not all(
-        _joins(o, value, last.var) for o in operands(value)
-    ):
-        return None
-    return None if isinstance(bound[user], MatchCast) else bound[user]
+def _followers(last: Var, graph: _Graph) -> list[Any]:
+    """The bindings that may join after `last`, in order; only the last of them is read by others."""
+    if len(graph.uses.get(last, [])) != 1:
+        return _branches(last, graph)
+    (user,) = graph.readers(last)
+    if user is None or not _may_follow(graph.bound[user], last):
+        return []
+    follower = graph.bound[user]
+    if not all(_joins(o, follower.value, last) for o in operands(follower.value)):
+        return []
+    return [*_dequantized(follower, last, graph), follower]
+
+
+def _branches(last: Var, graph: _Graph) -> list[Any]:
+    """What several readers of `last` compute, up to the value that all of it leads into."""
+    waiting, members = graph.readers(last), []
+    terms = {last: 1}
+    if len(waiting) < 2:
+        return []
+    while None not in waiting:
+        binding = graph.bound[min((v for v in waiting if v is not None), key=graph.place.__getitem__)]
+        inside = [o for o in operands(binding.value) if not is_const(o)]
+        if not _may_follow(binding, last) or not all(isinstance(o, Var) and o in terms for o in inside):
+            return []
+        terms[binding.var] = 1 + sum(terms[o] for o in inside)
+        members.append(binding)
+        waiting.discard(binding.var)
+        if not waiting:
+            return members if terms[binding.var] <= _MOST_TERMS else []
+        waiting |= graph.readers(binding.var)
+    return []
+
+
+def _may_follow(binding: Any, last: Var) -> bool:
+    value, name = binding.value, op_name(binding.value)
+    known = name in _FOLLOWERS or (name in _FLOAT_FOLLOWERS and dtype_of(value) == "float32")
+    return known and not isinstance(binding, MatchCast) and same_shape(shape_of(value), shape_of(last))
+
+
+def _dequantized(follower: Any, data: Var, graph: _Graph) -> list[Any]:
+    """The binding that dequantizes the other operand, where nothing else reads its result."""
+    others = [o for o in operands(follower.value) if isinstance(o, Var) and not o.same_as(data)]
+    made = [graph.bound[o] for o in others if o in graph.bound and len(graph.uses[o]) == 1]
+    return [b for b in made if op_name(b.value) == "qnn.dequantize" and _of_activation(b)]
+
+
+def _of_activation(dequantize: Any) -> bool:
+    """Whether it reads a tensor of bytes with parameters known now: sums have a kernel of their own."""
+    data = dequantize.value.args[0]
+    return (
+        isinstance(data, Var)
+        and dtype_of(data) in ("int8", "uint8")
+        and bool(params_of(dequantize.value, "input"))
+    )
 
 
 def _joins(operand: Expr, call: Expr, data: Var) -> bool:
