@@ -109,6 +109,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, tvm.ir.Type) else value
 
 
+def permutation_of(call: Expr) -> list[int]:
+    """The axes of a permute_dims: axis i of its result is axis result[i] of its operand."""
+    rank, axes = len(shape_of(call.args[0]) or ()), attrs_of(call)["axes"]
+    return list(range(rank))[::-1] if axes is None else [int(axis) % rank for axis in axes]
+
+
 def make_attrs(**attrs: Any) -> Any:
     return make_node("ir.DictAttrs", **attrs)
 

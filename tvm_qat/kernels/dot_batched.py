@@ -44,7 +44,10 @@ class BatchedDotBody(DotBody):
 
 @dataclass(frozen=True)
 class RightSide:
-    """A batch of int8 matrices [inner, outer]. channels : columns of a block."""
+    """A batch of int8 matrices [inner, outer]. channels : columns of a block.
+
+    by_columns : each column is contiguous in memory, not each row.
+    """
 
     buffer: Any
     index: Index
@@ -53,6 +56,7 @@ class RightSide:
     outer: int
     channels: int
     isa: DotProduct
+    by_columns: bool = False
 
     def pack(self) -> tuple[Any, Any]:
         """(int8 [batch * blocks, 1, 1, steps, channels * 4], int32 sums of columns).
@@ -91,21 +95,46 @@ class RightSide:
         total = registers(lanes, "int32")
         tb.buffer_store(total, _tir.Broadcast(ex.int32(0), lanes), [_tir.Ramp(0, 1, lanes)])
 
-        def step(index: PrimExpr, rows: list[PrimExpr], kept: int) -> None:
-            values = self._interleaved(n, rows, column, count, kept)
-            target = [at, 0, 0, index, _tir.Ramp(first * _ROWS, 1, lanes * _ROWS)]
-            tb.buffer_store(packed, values, target)
+        def target(index: PrimExpr) -> list[PrimExpr]:
+            return [at, 0, 0, index, _tir.Ramp(first * _ROWS, 1, lanes * _ROWS)]
+
+        def interleave(index: PrimExpr, row: PrimExpr, kept: int) -> None:
+            rows = [row + k for k in range(_ROWS)]
+            tb.buffer_store(packed, self._interleaved(n, rows, column, count, kept), target(index))
+
+        def copy(index: PrimExpr, row: PrimExpr, kept: int) -> None:
+            if count < lanes:
+                tb.buffer_store(packed, _tir.Broadcast(_tir.IntImm("int8", 0), lanes * _ROWS), target(index))
+            for lane in range(count):
+                four = self._down(n, row, column + lane, kept)
+                tb.buffer_store(packed, four, [at, 0, 0, index, _tir.Ramp((first + lane) * _ROWS, 1, _ROWS)])
+
+        self._steps(copy if self.by_columns else interleave)
+        with tb.serial(0, -(-self.inner // _ROWS)) as i:
             ones = _tir.Broadcast(ex.int32(_ONES), lanes)
+            values = packed.vload(target(i), f"int8x{lanes * _ROWS}")
             added = self.isa.dot(total.vload([0], f"int32x{lanes}"), ones, values)
             tb.buffer_store(total, added, [_tir.Ramp(0, 1, lanes)])
-
-        whole, rest = divmod(self.inner, _ROWS)
-        with tb.serial(0, whole) as i:
-            step(i, [i * _ROWS + k for k in range(_ROWS)], _ROWS)
-        if rest:
-            step(whole, [self.inner - _ROWS + k for k in range(_ROWS)], rest)
         tb.buffer_store(
             sums, total.vload([0], f"int32x{lanes}"), [_tir.Ramp(at * self.channels + first, 1, lanes)]
+        )
+
+    def _steps(self, step: Callable[[PrimExpr, PrimExpr, int], None]) -> None:
+        """step(index, first row, rows that count: the last ones)."""
+        whole, rest = divmod(self.inner, _ROWS)
+        with tb.serial(0, whole) as i:
+            step(i, i * _ROWS, _ROWS)
+        if rest:
+            step(ex.int32(whole), ex.int32(self.inner - _ROWS), rest)
+
+    def _down(self, n: PrimExpr, row: PrimExpr, column: PrimExpr, kept: int) -> PrimExpr:
+        """Four rows of a column that is contiguous; the last `kept` count."""
+        four = self.buffer.vload(list(self.index(n, row, column)), f"int8x{_ROWS}")
+        if kept == _ROWS:
+            return four
+        zeros = _tir.Broadcast(_tir.IntImm("int8", 0), _ROWS)
+        return _tir.Shuffle(
+            [zeros, four], [ex.int32(k if k < _ROWS - kept else _ROWS + k) for k in range(_ROWS)]
         )
 
     def _interleaved(

@@ -6,7 +6,7 @@ A composite function of the `fuse` pass and a single loose call look alike from 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_qat.ir import (
@@ -19,6 +19,7 @@ from tvm_qat.ir import (
     bindings_of,
     is_const,
     op_name,
+    permutation_of,
     shape_of_type,
     source_of,
     substitute,
@@ -35,12 +36,19 @@ _ANCHORED = ("linear", "reduction", "movement")
 @dataclass(frozen=True)
 class Fused:
     """calls : by the variable each is bound to, operands being the graph's own expressions.
-    result : the last of these variables. out : its type in the graph.
+    result : the last of these variables. out : its type in the graph. moved : transpositions of the
+    anchor's operands, which it reads where they lie.
     """
 
     calls: Mapping[Var, Expr]
     result: Var
     out: Any
+    moved: Mapping[Var, Expr] = field(default_factory=dict)
+
+    def origin(self, operand: Expr) -> tuple[Expr, list[int] | None]:
+        """The tensor that an operand of the anchor is read from; its axes in the operand's order."""
+        made = self.moved.get(operand) if isinstance(operand, Var) else None
+        return (operand, None) if made is None else (made.args[0], permutation_of(made))
 
     @property
     def anchor(self) -> Expr:
@@ -130,7 +138,14 @@ def fused_of_function(func: Function, args: list[Expr], out: Any) -> Fused:
         else:
             alias[binding.var] = value
     result = substitute(func.body.body, alias)
-    return Fused(calls, result, out)
+    moved = _before_the_sum(calls)
+    return Fused({v: call for v, call in calls.items() if v not in moved}, result, out, moved)
+
+
+def _before_the_sum(calls: Mapping[Var, Expr]) -> dict[Var, Expr]:
+    names = [op_name(call) for call in calls.values()]
+    sums = [i for i, name in enumerate(names) if name in OPS and OPS[name].kind == "linear"]
+    return dict(list(calls.items())[: sums[0]]) if sums else {}
 
 
 def fused_of_call(var: Var, call: Expr) -> Fused:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvm_qat.ir import Shape
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
 from tvm_qat.kernels.dot import DotBody
@@ -106,7 +105,7 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
     if plan.lead:
         if plan.flips:
             data = view(flipped_copy(view(data, (product(data.shape),))), data.shape)
-        return Source(data, lambda p: _batched(data, plan.lead, p[0], p[3:]), centre)
+        return Source(data, lambda p: _batched(plan, 0, data, p[0], p[3:]), centre)
     channels = spec.groups * spec.inner
     if "conv" not in plan.fused.op:
         flat = view(data, (product(data.shape),))
@@ -153,10 +152,16 @@ def _centre(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr | None:
     return plan.zero(Site(buffers, ()))
 
 
-def _batched(buffer: Any, lead: Shape, n: PrimExpr, inner: Coordinates) -> tuple[PrimExpr, ...]:
-    """Index of a matrix element; the leading axes broadcast against `lead`."""
-    index = (*decode(n, lead), *inner)
-    return broadcast_index(buffer.shape, index)
+def _batched(
+    plan: LinearPlan, side: int, buffer: Any, n: PrimExpr, inner: Coordinates
+) -> tuple[PrimExpr, ...]:
+    """Index of a matrix element of operand `side`; its leading axes broadcast against those of the batch."""
+    _, axes = plan.fused.origin(plan.fused.anchor.args[side])
+    index = (*decode(n, plan.lead), *inner)
+    if axes is None:
+        return broadcast_index(buffer.shape, index)
+    moved = broadcast_index([buffer.shape[axis] for axis in axes], index)
+    return tuple(moved[axes.index(axis)] for axis in range(len(axes)))
 
 
 def _weights(plan: LinearPlan, buffers: dict[str, Any]) -> Any:
@@ -180,7 +185,7 @@ def _weight_index(
     """Place of a weight in the real tensor: `n` of the batch, channel `o` of a group, input `i`."""
     spec = plan.spec
     if plan.lead:
-        return _batched(weight, plan.lead, n, (i, o))
+        return _batched(plan, 1, weight, n, (i, o))
     if len(weight.shape) != len(spec.kernel_layout):  # a matrix behind axes of length 1
         return (*[0] * (len(weight.shape) - 2), i, o)
     places = {"O": group * spec.outer + o, "I": i}
@@ -230,9 +235,11 @@ def _run_batched(
     """A product whose right side is packed at run time."""
     assert plan.isa is not None
     right = buffers[plan.weight.name]
+    _, axes = plan.fused.origin(plan.fused.anchor.args[1])
     side = RightSide(
-        right, lambda n, row, column: _batched(right, plan.lead, n, (row, column)), spec.batch,
+        right, lambda n, row, column: _batched(plan, 1, right, n, (row, column)), spec.batch,
         spec.inner, spec.outer, plan.blocking.channels, plan.isa,
+        by_columns=axes is not None and axes[-2] == len(axes) - 1,
     )  # fmt: skip
     packed, sums = side.pack()
     zero = _zero(plan, buffers)

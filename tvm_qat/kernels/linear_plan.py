@@ -114,7 +114,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
     """isa : one that `suits_dot`, or None for the plain kernel."""
     spec, lead = _spec(fused, symbols)
     call, operands = fused.anchor, Operands()
-    data = operands.tensor(call.args[0])
+    data = operands.tensor(fused.origin(call.args[0])[0])
     constant_weight = is_const(call.args[1]) and is_const(call.args[3]) and not lead
     depthwise = spec.depthwise and constant_weight and spec.channels_last
     blocking = _blocking(target, spec, depthwise, isa)
@@ -130,7 +130,8 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
         operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
     else:
-        weight, kernel_zero = operands.tensor(call.args[1]), _zero_point(fused, 3, operands)
+        weight = operands.tensor(fused.origin(call.args[1])[0])
+        kernel_zero = _zero_point(fused, 3, operands)
         initial = _vector(bias, spec, lanes, operands)
         if isa is not None:
             worst = np.full((1, 1, spec.inner), np.iinfo(np.int8).min)

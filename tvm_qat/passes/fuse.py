@@ -10,7 +10,8 @@ The chain grows while its result has a single use, or several that lead into one
 written x * (1 + erf(x / sqrt 2)) / 2), by an elementwise operator whose other operand
 is a constant or a tensor of the same shape (the residual). A residual that was dequantized for
 this alone is read as the integers it was. Constants stay inside the composite; tensors computed at
-run time are its parameters. The last node's source name stays on the call.
+run time are its parameters. A product of batches (attention) reads operands that were transposed for
+it where they lie. The last node's source name stays on the call.
 
 Kept on purpose: other results that are used twice are results of their kernel; data movement and
 reductions end a chain.
@@ -34,9 +35,11 @@ from tvm_qat.ir import (
     is_const,
     op_name,
     operands,
+    permutation_of,
     rebuild,
     same_shape,
     shape_of,
+    static_shape,
     uses_of,
 )
 from tvm_qat.qnn.composite import with_composites
@@ -79,7 +82,8 @@ def _fuse_function(func: Function, builder: BlockBuilder) -> Expr:
 
 
 def _name(group: _Group) -> str:
-    return f"fused_{op_name(group.members[0].value).removeprefix('qnn.')}"
+    names = [op_name(member.value) for member in group.members]
+    return f"fused_{next(name for name in names if name.startswith('qnn.')).removeprefix('qnn.')}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def _groups(func: Function) -> dict[Var, _Group]:
         name = op_name(binding.value)
         if name not in OPS or OPS[name].kind != "linear" or isinstance(binding, MatchCast):
             continue
-        group = _Group([binding])
+        group = _Group([*_transpositions(binding.value, graph), binding])
         while followers := _followers(group.members[-1].var, graph):
             if any(follower.var in groups for follower in followers):
                 break
@@ -112,6 +116,23 @@ def _groups(func: Function) -> dict[Var, _Group]:
         if len(group.members) > 1:
             groups.update({member.var: group for member in group.members})
     return groups
+
+
+def _transpositions(call: Expr, graph: _Graph) -> list[Any]:
+    """What transposes the operands of a product of batches for it alone, and leaves the axis of the sum
+    or, on the right, that of the columns last.
+    """
+    batches = shape_of(call.args[1]) or ()
+    if op_name(call) != "qnn.batch_matmul" or all(size == 1 for size in batches[:-2]):
+        return []
+    made = [graph.bound.get(o) for o in call.args[:2] if isinstance(o, Var) and len(graph.uses[o]) == 1]
+    return [b for b in made if b is not None and _reads_rows(b.value, right=b.var.same_as(call.args[1]))]
+
+
+def _reads_rows(made: Expr, right: bool) -> bool:
+    if op_name(made) != "relax.permute_dims" or static_shape(made) is None:
+        return False
+    return permutation_of(made).index(len(permutation_of(made)) - 1) >= len(permutation_of(made)) - 1 - right
 
 
 def _followers(last: Var, graph: _Graph) -> list[Any]:
