@@ -17,6 +17,7 @@ from tvm_qat.ir import (
     Tuple,
     Var,
     array_of,
+    attrs_of,
     bindings_of,
     is_const,
     op_name,
@@ -146,9 +147,21 @@ def _ordinary(call: Expr, known: dict[Var, Any]) -> Array:
         return np.clip(x, *(bound.value for bound in call.args[1:])).astype(x.dtype)
     if name == "relax.nn.relu":
         return np.maximum(x, 0)
+    if name == "relax.nn.max_pool2d":
+        return _max_pool(x, attrs_of(call))
     functions = {"relax.add": np.add, "relax.maximum": np.maximum, "relax.minimum": np.minimum}
     with np.errstate(over="ignore"):
         return functions[name](x, _value(call.args[1], known))
+
+
+def _max_pool(x: Array, attrs: dict[str, Any]) -> Array:
+    """NHWC, padded with the least value."""
+    top, left, bottom, right = attrs["padding"]
+    least = np.iinfo(x.dtype).min
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=least)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, attrs["pool_size"], (1, 2))
+    high, wide = attrs["strides"]
+    return windows[:, ::high, ::wide].max((-1, -2))
 
 
 def check_exact(cases: Sequence[Case], target: Any) -> None:
