@@ -6,7 +6,8 @@ last axis of the output (channels, in NHWC).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb, w
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.loops import loops, plain_shape, worth_threads
+from tvm_qat.kernels.loops import loops, plain_shape, product, worth_threads
 from tvm_qat.kernels.operands import Operands, Site
 from tvm_qat.kernels.terms import constant, require_params, saturated
 from tvm_qat.qnn.arithmetic import F32, Array, multiplier
@@ -35,12 +36,30 @@ class Addends:
     """A sum over `taps` for each output element.
 
     read(data, index, tap) : one addend, an integer. inside(index, tap) : conditions under which
-    the addend exists.
+    the addend exists. ranges(index) : where no condition depends on the last axis of the output,
+    the first tap along each axis and the one behind the last instead.
     """
 
     taps: tuple[Any, ...]
     read: Callable[[Any, Sequence[PrimExpr], Sequence[PrimExpr]], PrimExpr]
-    inside: Callable[[Sequence[PrimExpr], Sequence[PrimExpr]], list[PrimExpr]]
+    inside: Callable[[Sequence[PrimExpr], Sequence[PrimExpr]], list[PrimExpr]] | None = None
+    ranges: Callable[[Sequence[PrimExpr]], list[tuple[PrimExpr, PrimExpr]]] | None = None
+
+    @contextmanager
+    def each(self, index: Sequence[PrimExpr]) -> Iterator[Sequence[PrimExpr]]:
+        """One loop over all taps, or one for each axis."""
+        if self.ranges is None:
+            with loops(self.taps) as tap:
+                yield tap
+            return
+        with ExitStack() as nested:
+            yield [nested.enter_context(tb.serial(*bounds)) for bounds in self.ranges(index)]
+
+    def count(self, index: Sequence[PrimExpr]) -> PrimExpr:
+        """How many addends there are."""
+        if self.ranges is None:
+            return ex.int32(int(np.prod(self.taps)))
+        return ex.cast(product([_tir.max(0, stop - start) for start, stop in self.ranges(index)]), "int32")
 
 
 def build_avg_pool(fused: Fused, target: Any) -> Kernel:
@@ -61,11 +80,21 @@ def build_avg_pool(fused: Fused, target: Any) -> Kernel:
         return data[tuple(at)]
 
     def inside(index: Sequence[PrimExpr], tap: Sequence[PrimExpr]) -> list[PrimExpr]:
-        if not padded:
-            return []
         return [c for at, size in zip(place(index, tap), sizes, strict=True) for c in (at >= 0, at < size)]
 
-    addends = Addends(tuple(attrs["pool_size"]), read, inside)
+    def ranges(index: Sequence[PrimExpr]) -> list[tuple[PrimExpr, PrimExpr]]:
+        """Tap t reads pixel `start + t * dilation`."""
+        found = []
+        for start, size, most, step in zip(place(index, [0] * dims), sizes, taps, dilation, strict=True):
+            low = _tir.max(0, _tir.floordiv(step - 1 - start, step))
+            found.append((low, _tir.min(most, _tir.floordiv(size - start + step - 1, step))))
+        return found
+
+    taps = tuple(attrs["pool_size"])
+    addends = Addends(taps, read)
+    if padded:
+        last = str(attrs["layout"]).endswith("C")
+        addends = Addends(taps, read, ranges=ranges) if last else Addends(taps, read, inside)
     return _build(fused, target, symbols, addends, lambda s, o: _pool_factor(fused, s, o, first))
 
 
@@ -113,7 +142,7 @@ def build_mean(fused: Fused, target: Any) -> Kernel:
     def factor(source: QParams, output: QParams) -> Array:
         return np.asarray(multiplier(source, output) / F32(np.prod(lengths, dtype=np.int64)), F32)
 
-    return _build(fused, target, Symbols(), Addends(lengths, read, lambda _index, _tap: []), factor)
+    return _build(fused, target, Symbols(), Addends(lengths, read), factor)
 
 
 def _build(
@@ -138,7 +167,16 @@ def _build(
             tb.buffer_store(out, value, list(place))
 
         zero = shift(Site(buffers, ())) if shift else None
-        reduce_sums(addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target) // 4, finish)
+        reduce_sums(
+            addends,
+            buffers[data.name],
+            out.shape,
+            dtype,
+            zero,
+            lanes_of(target),
+            finish,
+            _narrow(addends, data.dtype),
+        )
 
     return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
 
@@ -149,24 +187,34 @@ def _sum_dtype(dtype: str, taps: Sequence[int]) -> str:
     return "int32" if (high - low) * int(np.prod(taps, dtype=object)) < 2**31 else "int64"
 
 
+def _narrow(addends: Addends, dtype: str) -> str | None:
+    """16 bits that hold any sum of bytes as they are; None where zero points go out one by one."""
+    few = int(np.prod(addends.taps, dtype=object)) <= 256
+    return {"uint8": "uint16", "int8": "int16"}.get(dtype) if few and addends.inside is None else None
+
+
 def reduce_sums(
     addends: Addends, data: Any, shape: Sequence[Any], dtype: str, zero: PrimExpr | None, lanes: int,
-    finish: Callable[[Sequence[PrimExpr], PrimExpr], None],
+    finish: Callable[[Sequence[PrimExpr], PrimExpr], None], narrow: str | None = None,
 ) -> None:  # fmt: skip
-    """All sums; lanes along the last axis of the output."""
+    """All sums; lanes along the last axis of the output. narrow : holds sums of bytes as they are."""
     *outer, last = plain_shape(shape) or [1]
     parallel = worth_threads((*outer, last, *addends.taps))
 
     def block(prefix: Sequence[PrimExpr], start: PrimExpr, count: int) -> None:
-        acc = registers(count, dtype)
+        acc = registers(count, narrow or dtype)
         with tb.vectorized(0, count) as lane:
-            tb.buffer_store(acc, _tir.const(0, dtype), [lane])
-        with loops(addends.taps) as tap:
+            tb.buffer_store(acc, _tir.const(0, narrow or dtype), [lane])
+        with addends.each((*prefix, start)) as tap:
             with tb.vectorized(0, count) as lane:
                 index = (*prefix, start + lane) if len(shape) else ()
-                tb.buffer_store(acc, acc[lane] + _addend(addends, data, index, tap, dtype, zero), [lane])
+                value = _addend(addends, data, index, tap, narrow or dtype, None if narrow else zero)
+                tb.buffer_store(acc, acc[lane] + value, [lane])
         with tb.vectorized(0, count) as lane:
-            finish((*prefix, start + lane) if len(shape) else (), acc[lane])
+            total = ex.cast(acc[lane], dtype)
+            if narrow and zero is not None:
+                total = total - ex.cast(zero * addends.count((*prefix, start)), dtype)
+            finish((*prefix, start + lane) if len(shape) else (), total)
 
     with loops(outer, parallel) as prefix:
         with loops((last // lanes,)) as (i,):
@@ -185,8 +233,9 @@ def _addend(
 ) -> PrimExpr:  # fmt: skip
     value = ex.cast(addends.read(data, index, tap), dtype)
     value = value if zero is None else value - ex.cast(zero, dtype)
-    conditions = addends.inside(index, tap)
-    return _tir.if_then_else(_tir.all(*conditions), value, _tir.const(0, dtype)) if conditions else value
+    if addends.inside is None:
+        return value
+    return _tir.if_then_else(_tir.all(*addends.inside(index, tap)), value, _tir.const(0, dtype))
 
 
 def build_softmax(fused: Fused, target: Any) -> Kernel:
