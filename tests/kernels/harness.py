@@ -112,8 +112,12 @@ def _steps(graph: Any) -> list[Any]:
 
 def compiled(mod: IRModule, target: Any) -> Any:
     """A virtual machine for a module in the dialect."""
-    executable = tvm.compile(lower(mod, target), target, relax_pipeline=finish(target))
-    return relax.VirtualMachine(executable, tvm.cpu())
+    return relax.VirtualMachine(compiled_module(mod, target), tvm.cpu())
+
+
+def compiled_module(mod: IRModule, target: Any) -> Any:
+    """The executable that such a machine runs."""
+    return tvm.compile(lower(mod, target), target, relax_pipeline=finish(target))
 
 
 def run(machine: Any, i: int, one: Case) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import pytest
 from tests.kernels.cases import CASES
 from tests.kernels.harness import TARGETS, Case, case, check_exact, module_of
 from tests.kernels.linear_cases import conv_case, integers
-from tvm_qat.ir import const, relax, tvm
-from tvm_qat.kernels import chosen_kernels, finish, lower
+from tvm_qat.ir import const, relax
+from tvm_qat.kernels import chosen_kernels, lower
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qnn.table import OPS
 from tvm_qat.qparams import QParams
@@ -218,38 +217,3 @@ def test_the_best_instruction_set_of_a_target_is_taken(target: str) -> None:
 def test_a_plain_target_and_a_wide_input_take_the_plain_kernel() -> None:
     lowered = lower(module_of([dense("one", 4, 64, 64)]), TARGETS["plain"])
     assert [kernel["kernel"] for kernel in chosen_kernels(lowered)] == ["plain_linear"]
-
-
-def inner_loops(assembly: str, instruction: str) -> list[list[str]]:
-    """The bodies of loops without a jump inside that hold `instruction`."""
-    found, body = [], []
-    for line in assembly.splitlines():
-        text = line.strip()
-        if re.match(r"\.LBB\w+:", text):
-            body = []
-        elif re.match(r"j\w+\s", text):
-            if any(instruction in one for one in body):
-                found.append(body)
-            body = []
-        elif text and not text.startswith((".", "#")):
-            body.append(text)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("target", "instruction"),
-    [("cascadelake", "vpdpbusd"), ("x86-64-v4", "vpmaddwd"), ("x86-64-v3", "vpmaddwd")],
-)
-def test_no_accumulator_leaves_its_register_in_an_inner_loop(target: str, instruction: str) -> None:
-    """Vectors are only loaded there, never stored: a store would be a spill."""
-    chosen = DOT_TARGETS.get(target)
-    if chosen is None:
-        pytest.skip(f"this machine is no {target}")
-    rng = np.random.default_rng(0)
-    cases = [dense("rows", 24, 256, 64), conv_case("3x3", rng, size=(12, 24), inner=64, outer=64)]
-    executable = tvm.compile(lower(module_of(cases), chosen), chosen, relax_pipeline=finish(chosen))
-    loops = inner_loops(executable.mod.imports[0].inspect_source("asm"), instruction)
-    assert loops
-    for body in loops:
-        stores = [line for line in body if re.match(r"v?mov\w+\s+%[xyz]mm\d+, ", line) and line.endswith(")")]
-        assert not stores, stores

@@ -53,11 +53,12 @@ def choose_blocking(target: Any, outer: int) -> Blocking:
     return max(rows, key=lambda b: b.rate * outer / (-(-outer // b.channels) * b.channels))
 
 
-def depthwise_blocking(target: Any, channels: int) -> Blocking:
-    """Depthwise loads data by vectors too: no more channels than there are."""
-    rows = [b for b in _BY_WIDTH[vector_bits(target)] if b.channels <= max(channels, 8)]
-    fitting = [b for b in rows if channels % b.channels == 0 and b.channels >= 16]
-    return fitting[0] if fitting else rows[0]
+_DEPTHWISE = {512: Blocking(16, 8, 0.0), 256: Blocking(8, 4, 0.0), 128: Blocking(8, 4, 0.0)}
+
+
+def depthwise_blocking(target: Any) -> Blocking:
+    """Depthwise loads data by vectors too, so that it needs more registers: wider tiles spilled."""
+    return _DEPTHWISE[vector_bits(target)]
 
 
 _LATENCY = 4

@@ -168,7 +168,7 @@ def _adds_integers(fused: Fused, carried: Var) -> bool:
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
     if depthwise:
-        return depthwise_blocking(target, spec.groups) if isa is None else dot_depthwise_blocking(isa)
+        return depthwise_blocking(target) if isa is None else dot_depthwise_blocking(isa)
     if isa is None:
         return choose_blocking(target, spec.outer)
     sizes = [axis.out for axis in spec.axes]

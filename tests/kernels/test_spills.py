@@ -1,0 +1,117 @@
+"""What kernels compile to: no vector register is put aside on the stack in an inner loop."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernels.harness import Case, case, compiled_module, module_of
+from tests.kernels.linear_cases import conv_case, integers
+from tests.kernels.pointwise_cases import S8, U8
+from tests.kernels.reduction_cases import pool_case
+from tests.kernels.test_dot import dense
+from tvm_qat.ir import relax, tvm
+from tvm_qat.qnn import build as qnn
+
+_INSTRUCTION = {
+    "cascadelake": "vpdpbusd",
+    "alderlake": "vpdpbusd",
+    "x86-64-v4": "vpmaddwd",
+    "x86-64-v3": "vpmaddwd",
+}
+"""The instruction that adds products, by processor: one for each row of `isa.DOT_PRODUCTS`."""
+
+
+def products() -> list[Case]:
+    """Kinds of sums of products, in sizes whose inner loops stay loops."""
+    rng = np.random.default_rng(0)
+    left, right = integers(rng, "uint8", 2, 24, 64), integers(rng, "int8", 2, 64, 64)
+    wide: dict[str, Any] = {"size": (12, 24), "inner": 64, "outer": 64}
+    depthwise: dict[str, Any] = {"size": (12, 24), "groups": 64, "inner": 1, "outer": 1}
+    return [
+        *(
+            dense(f"{rows} rows to {n}", rows, 256, n)
+            for rows, n in ((24, 64), (20, 32), (28, 16), (24, 130))
+        ),
+        conv_case("3x3", rng, **wide),
+        conv_case("signed", rng, **wide, data="int8", zero=-5),
+        conv_case("strided", rng, **wide, stride=2),
+        conv_case("dilated", rng, **wide, dilation=2, padding=(2,) * 4),
+        conv_case("grouped", rng, **wide, groups=2),
+        conv_case("transposed", rng, **wide, transposed=True, stride=2),
+        conv_case("one axis", rng, size=(24,), inner=64, outer=64, kernel=(3,)),
+        conv_case("three axes", rng, size=(3, 4, 12), inner=64, outer=64, kernel=(3, 3, 3)),
+        conv_case("depthwise", rng, **depthwise),
+        case("both at run time", lambda x, y: qnn.batch_matmul(x, y, 3, 0), left, right),
+    ]
+
+
+def others() -> list[Case]:
+    """Pools, chains, tables, concatenation."""
+    rng = np.random.default_rng(1)
+    x, table = integers(rng, "uint8", 8, 1024), integers(rng, "uint8", 256)
+    image = integers(rng, "uint8", 1, 12, 12, 64)
+    return [
+        pool_case("average", shape=(1, 12, 12, 64), padding=(1,) * 4),
+        pool_case("average, signed", shape=(1, 12, 12, 64), padding=(1,) * 4, grid=S8),
+        case("mean", lambda v: qnn.mean(v, U8, S8, [1, 2], False), image),
+        case("greatest", lambda v: [relax.op.nn.max_pool2d(v, (3, 3), layout="NHWC")], image, composite=True),
+        case("add", lambda v, y: qnn.elementwise("add", v, y, U8, U8, S8), x, x),
+        case("requantize", lambda v: qnn.requantize(v, U8, S8), x),
+        case("table", lambda v: qnn.lut(v, table), x),
+        case("concatenate", lambda v, y: qnn.concatenate([v, y], [U8, S8], U8, 1), x, x.view(np.int8)),
+    ]
+
+
+def inner_loops(assembly: str) -> list[list[str]]:
+    """The bodies of loops that hold no other loop, and no call or return: what checks arguments has none."""
+    lines = [line.split("#")[0].strip() for line in assembly.splitlines()]
+    found: list[list[str]] = []
+    labels: dict[str, int] = {}
+    last = 0
+    for i, line in enumerate(lines):
+        if line.endswith(":"):
+            labels[line[:-1]] = i
+        jump = re.match(r"j\w+\s+(\S+)", line)
+        start = labels.get(jump[1], -1) if jump else -1
+        if start >= last:
+            body = [line for line in lines[start + 1 : i] if line and not line.startswith(".")]
+            if not any(re.match("call|ret", line) for line in body):
+                found.append(body)
+        last = max(last, start)
+    return found
+
+
+def spills(body: list[str]) -> list[str]:
+    return [line for line in body if re.match(r"v?mov\w+\s+%[xyz]mm\d+, .*\(%rsp", line)]
+
+
+def _assembly(cases: list[Case], cpu: str) -> str:
+    target = tvm.target.Target({"kind": "llvm", "mcpu": cpu})
+    executable = compiled_module(module_of(cases), target)
+    return str(executable.mod.imports[0].inspect_source("asm"))
+
+
+@pytest.mark.parametrize("cpu", _INSTRUCTION)
+def test_sums_of_products_stay_in_registers(cpu: str) -> None:
+    loops = inner_loops(_assembly(products(), cpu))
+    adding = [body for body in loops if any(_INSTRUCTION[cpu] in line for line in body)]
+    assert adding
+    assert not [found for body in loops if (found := spills(body))]
+
+
+@pytest.mark.parametrize("cpu", _INSTRUCTION)
+def test_other_kernels_stay_in_registers(cpu: str) -> None:
+    loops = inner_loops(_assembly(others(), cpu))
+    assert len(loops) >= len(others())
+    assert not [found for body in loops if (found := spills(body))]
+
+
+def test_a_spill_would_be_found() -> None:
+    loop = ["vpdpbusd %zmm1, %zmm2, %zmm3", "vmovups %zmm3, 64(%rsp)", "vmovups %zmm3, (%rax)"]
+    outer = ["f:", ".LBB0_1:", "xorl %eax, %eax", ".LBB0_2:", *loop, "jne .LBB0_2", "jne .LBB0_1", "retq"]
+    assert inner_loops("\n".join(outer)) == [loop]
+    assert spills(loop) == loop[1:2]
