@@ -143,6 +143,24 @@ def test_depthwise_equals_the_reference(target: str) -> None:
     check_exact(depthwise(), DOT_TARGETS[target])
 
 
+def strips() -> list[Case]:
+    """Epilogues inside the loop of the next tile: few turns and many, few tiles, strips with rests."""
+    sizes = (1, 2, 4, 5, 9, 11, 255, 256, 257, 261, 513)
+    inners = (32, 33, 47, 48, 64, 100, 511, 512, 513, 64, 32)
+    outers = (64, 16, 130, 65, 128, 33, 64, 20, 128, 64, 48)
+    rng = np.random.default_rng(7)
+    rows = [
+        dense(f"{m} {k} to {n}", m, k, n, ("uint8", "int8")[i % 2], (0, 3)[i % 2])
+        for i, (m, k, n) in enumerate(zip(sizes, inners, outers, strict=True))
+    ]
+    strided = [
+        conv_case(f"1x1 {outer}", rng, kernel=(1, 1), size=(9, 19), inner=64, outer=outer, stride=2)
+        for outer in (64, 72)
+    ]
+    options: dict[str, Any] = {"kernel": (1, 1), "padding": (0,) * 4, "inner": 64, "outer": 64}
+    return [*rows, *strided, *(conv_case(f"any {n}", rng, batch=n, symbolic=True, **options) for n in (1, 7))]
+
+
 def attention() -> list[Case]:
     """Products of two activations: remainders of both sizes, broadcast batches, zero points at their ends."""
     rng = np.random.default_rng(9)
@@ -175,6 +193,11 @@ def test_attention_takes_the_dot_product_kernel() -> None:
 @pytest.mark.parametrize("target", DOT_TARGETS)
 def test_every_remainder_equals_the_reference(target: str) -> None:
     check_exact(remainders(), DOT_TARGETS[target])
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_deferred_epilogues_equal_the_reference(target: str) -> None:
+    check_exact(strips(), DOT_TARGETS[target])
 
 
 @pytest.mark.parametrize("target", DOT_TARGETS)

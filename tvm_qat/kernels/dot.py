@@ -14,7 +14,7 @@ with zero weights for those that were added already: nothing is read beyond a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,9 @@ from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
 
 _tir = tvm.tirx
 
+Meanwhile = Callable[[PrimExpr, int], None]
+"""What a turn of the inner loop does besides: called with (turn, turns)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DotBody(LinearBody):
@@ -40,6 +43,12 @@ class DotBody(LinearBody):
     zero_ring: bool = False
 
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+        self._add_products(acc, pixels, origin, block)
+
+    def _add_products(
+        self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr,
+        meanwhile: Meanwhile | None = None,
+    ) -> None:  # fmt: skip
         spec, isa = self.spec, self.isa
         n, d, h, w = origin
         depth, height, width = spec.axes
@@ -58,6 +67,8 @@ class DotBody(LinearBody):
 
             unroll = isa.unroll if whole >= 2 * isa.unroll else 1
             with loops((whole // unroll,)) as (i,):
+                if meanwhile is not None:
+                    meanwhile(i, whole // unroll)
                 for u in range(unroll):
                     step(i * unroll + u, (i * unroll + u) * isa.depth)
             for k in range(whole - whole % unroll, whole):

@@ -29,7 +29,9 @@ from tvm_qat.kernels.operands import Site
 from tvm_qat.kernels.terms import Saturated, Term
 
 Coordinates = Sequence[PrimExpr]
-Registers = list[Any]
+Group = tuple[int, Any, Any]
+"""(pixels of a tile, number of such tiles, first pixel) in a row, see `loops.tiles`."""
+Registers = Sequence[Any]
 """The accumulators of a tile: a buffer of its own for each pixel. TVM keeps small ones on the stack,
 from where LLVM moves them to registers; large ones it would allocate."""
 
@@ -117,16 +119,31 @@ class LinearBody:
         sizes = (*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner)
         parallel = worth_threads(sizes, STEP_MACS)
         if isinstance(height.out, int) and isinstance(outer[2], int) and height.out * outer[2] == 1:
-            for size, count, start in groups:
-                with loops((*outer, count), parallel) as (n, block, d, h, tile):
-                    self._tile(size, (n, d, h, start + tile * size), block)
+            for group in groups:
+                with loops((*outer, self._strips(group[1])), parallel) as (n, block, d, h, strip):
+                    self._strip(group, strip, (n, d, h), block)
             return
         with loops(outer, parallel) as (n, block, d, h):
-            for size, count, start in groups:
-                with loops((count,)) as (tile,):
-                    self._tile(size, (n, d, h, start + tile * size), block)
+            for group in groups:
+                with loops((self._strips(group[1]),)) as (strip,):
+                    self._strip(group, strip, (n, d, h), block)
+
+    def _strips(self, tiles: Any) -> Any:
+        """How many steps run `tiles` tiles of a row."""
+        return tiles
+
+    def _strip(self, group: Group, strip: PrimExpr, row: Coordinates, block: PrimExpr) -> None:
+        """One of these steps."""
+        size, _, start = group
+        self._tile(size, (*row, start + strip * size), block)
 
     def _tile(self, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+        acc = self._accumulators(pixels, origin, block)
+        self._accumulate(acc, pixels, origin, block)
+        self._finish_block(acc, pixels, origin, block)
+
+    def _accumulators(self, pixels: int, origin: Coordinates, block: PrimExpr) -> Registers:
+        """Those of a tile, with their first values."""
         lanes = self.blocking.channels
         step = lanes & -lanes  # LLVM takes vectors apart whose length is no power of two
         acc = [registers(lanes, "int32") for _ in range(pixels)]
@@ -135,7 +152,11 @@ class LinearBody:
                 with tb.vectorized(0, step) as lane:
                     start = self._start(origin[0], block, first + lane)
                     tb.buffer_store(acc[p], ex.cast(start, "int32"), [first + lane])
-        self._accumulate(acc, pixels, origin, block)
+        return acc
+
+    def _finish_block(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+        """The epilogue of as many channels as the block has."""
+        lanes = self.blocking.channels
         tail = self.spec.outer % lanes
         if not tail:
             self._finish(acc, pixels, origin, block, lanes)

@@ -10,6 +10,7 @@ from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, view
 from tvm_qat.kernels.dot import DotBody
 from tvm_qat.kernels.dot_batched import BatchedDotBody, RightSide
 from tvm_qat.kernels.dot_borders import BorderDotBody
+from tvm_qat.kernels.dot_deferred import DeferredDotBody, deferred_blocking, defers
 from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -213,19 +214,23 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
                 plan.isa, ex.cast(_zero(plan, buffers), "uint8"), plan.zero is None, plan.packs,
             ).emit()  # fmt: skip
     elif plan.isa is not None:
-        body = BorderDotBody if plan.skips_borders else DotBody
-        body(
-            spec,
-            plan.blocking,
-            source,
-            weights,
-            initial,
-            sink,
-            isa=plan.isa,
-            zero_ring=plan.zero is None and not plan.flips,
-        ).emit()
+        _run_dot(plan, plan.isa, spec, source, weights, initial, sink)
     else:
         LinearBody(spec, plan.blocking, source, weights, initial, sink, per_batch=bool(plan.lead)).emit()
+
+
+def _run_dot(
+    plan: LinearPlan, isa: DotProduct, spec: LinearSpec, source: Source, weights: Any,
+    initial: Callable[[PrimExpr], PrimExpr], sink: Sink,
+) -> None:  # fmt: skip
+    """A product with constant weights."""
+    body, blocking = DotBody, plan.blocking
+    if plan.skips_borders:
+        body = BorderDotBody
+    elif defers(spec, blocking, isa):
+        body, blocking = DeferredDotBody, deferred_blocking(blocking)
+    ring = plan.zero is None and not plan.flips
+    body(spec, blocking, source, weights, initial, sink, isa=isa, zero_ring=ring).emit()
 
 
 def _run_batched(
