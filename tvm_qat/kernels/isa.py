@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.expressions import PrimExpr
 
 _tir = tvm.tirx
+
+Narrow: TypeAlias = Callable[[Sequence[PrimExpr], PrimExpr | None, str], PrimExpr]
+"""(four vectors of int32, zero point as int32 or None, dtype) -> a vector of bytes, saturated."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class DotProduct:
     are; int8 where that is missing is copied as uint8, 128 higher. weight : dtype of the packed weights.
     spread : (`depth` activations, lanes) -> int32 vector with them in every lane. dot : (acc, such a
     vector, weights) -> acc. tiles : (pixels, vectors of channels) that fit the registers, best
-    first. unroll : steps in one turn of the inner loop, as many as spill nothing. narrow : four
-    vectors of int32 -> bytes, saturated; None where the compiler's own code is as good.
+    first. unroll : steps in one turn of the inner loop, as many as spill nothing. narrow : None
+    where the compiler's own code is as good.
     """
 
     name: str
@@ -41,7 +45,7 @@ class DotProduct:
     dot: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]
     tiles: tuple[tuple[int, int], ...]
     unroll: int
-    narrow: Callable[[Sequence[PrimExpr], int, str], PrimExpr] | None = None
+    narrow: Narrow | None = None
 
     def flips(self, dtype: str) -> bool:
         """Whether activations of this dtype must be copied with their sign bit flipped."""
@@ -95,11 +99,11 @@ _IN_ORDER = (0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
 """Where packing leaves the 32-bit groups of a 512-bit vector: it works within 128 bits."""
 
 
-def _pack_512(parts: Sequence[PrimExpr], zero_point: int, dtype: str) -> PrimExpr:
+def _pack_512(parts: Sequence[PrimExpr], zero_point: PrimExpr | None, dtype: str) -> PrimExpr:
     """4 x int32x16 -> 64 bytes: saturate to 16 bits, add the zero point, saturate to 8."""
     halves = [_intrinsic("int16x32", "llvm.x86.avx512.packssdw.512", parts[i], parts[i + 1]) for i in (0, 2)]
-    if zero_point:
-        shift = _tir.Broadcast(_tir.IntImm("int16", zero_point), 32)
+    if zero_point is not None:
+        shift = _tir.Broadcast(_tir.Cast("int16", zero_point), 32)
         halves = [_intrinsic("int16x32", "llvm.sadd.sat", half, shift) for half in halves]
     name = "packuswb" if dtype == "uint8" else "packsswb"
     packed = _intrinsic("int8x64", f"llvm.x86.avx512.{name}.512", *halves)

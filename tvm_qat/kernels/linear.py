@@ -23,6 +23,7 @@ from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.blocking import Blocking
 from tvm_qat.kernels.builder import registers, tb
 from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.isa import Narrow
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import STEP_MACS, loops, tiles, worth_threads
 from tvm_qat.kernels.operands import Site
@@ -77,6 +78,13 @@ class Sink:
         """The result before it is narrowed; only where the term is Saturated."""
         assert isinstance(self.term, Saturated)
         return self.term.whole(self._site(place, value))
+
+    def narrowed(self, parts: Sequence[PrimExpr], narrow: Narrow, lanes: int) -> PrimExpr:
+        """What `whole` gave for `lanes` neighbours, as a vector of bytes."""
+        term, site = self.term, Site(self.buffers, ())
+        assert isinstance(term, Saturated)
+        shift = term.shift(site) if term.shift else None
+        return term.clamped(site, narrow(parts, shift, term.dtype), lanes)
 
     def store_vector(self, place: Coordinates, vector: PrimExpr, lanes: int) -> None:
         """Neighbouring channels at once; the output must be channels-last."""

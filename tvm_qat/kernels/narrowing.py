@@ -35,8 +35,8 @@ def can_pack(isa: DotProduct, term: Term) -> bool:
 
 def packed(isa: DotProduct, sink: Sink, vectors: Sequence[Sums]) -> PrimExpr:
     """Up to four vectors -> one vector of bytes, as many for each."""
-    term, lanes = sink.term, isa.lanes
-    assert isa.narrow is not None and isinstance(term, Saturated)
+    lanes = isa.lanes
+    assert isa.narrow is not None
     parts = []
     for one in vectors:
         whole = registers(lanes, "int32")
@@ -45,7 +45,7 @@ def packed(isa: DotProduct, sink: Sink, vectors: Sequence[Sums]) -> PrimExpr:
             tb.buffer_store(whole, sink.whole(channel, one.acc[one.first + lane]), [lane])
         parts.append(whole.vload([0], f"int32x{lanes}"))
     parts += parts[-1:] * (4 - len(parts))
-    return term.clamped(isa.narrow(parts, term.zero_point, term.dtype), 4 * lanes)
+    return sink.narrowed(parts, isa.narrow, 4 * lanes)
 
 
 def store_packed(isa: DotProduct, sink: Sink, vectors: Sequence[Sums], dense: bool) -> None:

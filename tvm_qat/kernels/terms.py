@@ -47,36 +47,51 @@ class Saturated:
     Where the real value is known to stay below 2^31, rounding first and clamping the integers
     gives what clamping first and rounding gives, in fewer instructions.
 
-    whole : int32 without the zero point.
+    whole : int32 without the zero point. output : the parameters, of one zero point. Which of them
+    the code needs at all is decided by their values; the values themselves are operands, read by
+    `shift` (None where the zero point is 0), `low` and `high` (without the zero point), so that
+    layers that differ only there share a PrimFunc.
     """
 
     whole: Term
-    zero_point: int
-    qmin: int
-    qmax: int
-    dtype: str
+    output: QParams
+    shift: Term | None
+    low: Term
+    high: Term
+
+    @property
+    def dtype(self) -> str:
+        return self.output.dtype
+
+    @property
+    def zero_point(self) -> int:
+        return int(self.output.zero_point.reshape(()))
 
     def __call__(self, site: Site) -> PrimExpr:
         inside = self.centred(site)
-        return ex.cast(inside + ex.int32(self.zero_point) if self.zero_point else inside, self.dtype)
+        return ex.cast(inside + self.shift(site) if self.shift else inside, self.dtype)
 
     def centred(self, site: Site) -> PrimExpr:
         """int32 minus its own zero point, clamped: an operator that follows need not undo the shift."""
-        low, high = (ex.int32(bound - self.zero_point) for bound in (self.qmin, self.qmax))
-        return _tir.min(_tir.max(self.whole(site), low), high)
+        return _tir.min(_tir.max(self.whole(site), self.low(site)), self.high(site))
 
     @property
     def fits_bytes(self) -> bool:
         return self.dtype in ("int8", "uint8")
 
-    def clamped(self, packed: PrimExpr, lanes: int) -> PrimExpr:
+    def clamped(self, site: Site, packed: PrimExpr, lanes: int) -> PrimExpr:
         """A vector saturated to the dtype, clamped to the range in use where that is narrower."""
         least, most = STORAGE_RANGE[self.dtype]
-        if self.qmin > least:
-            packed = _tir.max(packed, _tir.Broadcast(_tir.const(self.qmin, self.dtype), lanes))
-        if self.qmax < most:
-            packed = _tir.min(packed, _tir.Broadcast(_tir.const(self.qmax, self.dtype), lanes))
+        qmin, qmax = self.output.range
+        if qmin > least:
+            packed = _tir.max(packed, self._bound(self.low(site), site, lanes))
+        if qmax < most:
+            packed = _tir.min(packed, self._bound(self.high(site), site, lanes))
         return packed
+
+    def _bound(self, centred: PrimExpr, site: Site, lanes: int) -> PrimExpr:
+        bound = centred + self.shift(site) if self.shift else centred
+        return _tir.Broadcast(ex.cast(bound, self.dtype), lanes)
 
 
 def rank_of(expr: Expr) -> int:
@@ -153,14 +168,20 @@ def saturated(
     """
     narrow = output.dtype != "int32" and zero_point.size == 1 and rounding == "half_even"
     if narrow and greatest is not None and greatest < _SAFE:
-        only = int(zero_point.reshape(()))
-        return Saturated(lambda site: ex.nearest(real(site)), only, *output.range, output.dtype)
+        return _saturated_later(real, zero_point.astype(np.int32).reshape(()), output, operands)
     low, high = (constant(bound, operands) for bound in clamp_bounds(zero_point, output))
     shift = constant(zero_point.astype(np.int32), operands) if np.any(zero_point) else None
     dtype = output.dtype
     return lambda site: ex.saturate(
         real(site), low(site), high(site), shift(site) if shift else None, dtype, rounding
     )
+
+
+def _saturated_later(real: Term, zero_point: Array, output: QParams, operands: Operands) -> Saturated:
+    low, high = (constant(np.asarray(bound - zero_point, np.int32), operands) for bound in output.range)
+    shift = constant(zero_point, operands) if zero_point else None
+    whole = output.with_(zero_point=zero_point)
+    return Saturated(lambda site: ex.nearest(real(site)), whole, shift, low, high)
 
 
 def greatest_real(dtype: str, zero_point: Array, factor: Array, operands: Operands) -> float | None:
