@@ -161,6 +161,26 @@ def strips() -> list[Case]:
     return [*rows, *strided, *(conv_case(f"any {n}", rng, batch=n, symbolic=True, **options) for n in (1, 7))]
 
 
+def rings() -> list[Case]:
+    """Rows of one tile and of several, strides, kernels and paddings of both sides, all zero points."""
+    rng = np.random.default_rng(11)
+    ends = (("uint8", 0), ("int8", 0), ("uint8", 255), ("int8", -128), ("uint8", 7), ("int8", 127))
+    shapes: tuple[dict[str, Any], ...] = (
+        {"size": (3, 2)}, {"size": (4, 5)}, {"size": (7, 7)}, {"size": (2, 14)},
+        {"size": (1, 23), "batch": 2}, {"size": (6, 8), "stride": 2}, {"size": (7, 9), "stride": 2},
+        {"size": (5, 6), "padding": (0, 1, 1, 0)}, {"size": (4, 6), "padding": (4, 1, 3, 1)},
+        {"size": (5, 9), "padding": (2, 2, 2, 2), "kernel": (5, 5)},
+        {"size": (4, 9), "padding": (1, 2, 0, 3), "kernel": (2, 7)},
+        {"size": (3, 4, 5), "kernel": (3, 3, 3)},
+    )  # fmt: skip
+    return [
+        conv_case(f"ring {i} {dtype} {zero}", rng, data=dtype, zero=zero, inner=16 + 16 * (i % 2),
+                  outer=(64, 40)[i % 2], **shape)
+        for i, shape in enumerate(shapes)
+        for dtype, zero in (ends[0], ends[1 + i % 5])
+    ]  # fmt: skip
+
+
 def attention() -> list[Case]:
     """Products of two activations: remainders of both sizes, broadcast batches, zero points at their ends."""
     rng = np.random.default_rng(9)
@@ -198,6 +218,11 @@ def test_every_remainder_equals_the_reference(target: str) -> None:
 @pytest.mark.parametrize("target", DOT_TARGETS)
 def test_deferred_epilogues_equal_the_reference(target: str) -> None:
     check_exact(strips(), DOT_TARGETS[target])
+
+
+@pytest.mark.parametrize("target", DOT_TARGETS)
+def test_rings_of_padding_equal_the_reference(target: str) -> None:
+    check_exact(rings(), DOT_TARGETS[target])
 
 
 @pytest.mark.parametrize("target", DOT_TARGETS)

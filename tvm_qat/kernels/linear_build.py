@@ -12,6 +12,7 @@ from tvm_qat.kernels.dot_batched import BatchedDotBody, RightSide
 from tvm_qat.kernels.dot_borders import BorderDotBody
 from tvm_qat.kernels.dot_deferred import DeferredDotBody, deferred_blocking, defers
 from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
+from tvm_qat.kernels.dot_ring import RingDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
@@ -214,17 +215,21 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
                 plan.isa, ex.cast(_zero(plan, buffers), "uint8"), plan.zero is None, plan.packs,
             ).emit()  # fmt: skip
     elif plan.isa is not None:
-        _run_dot(plan, plan.isa, spec, source, weights, initial, sink)
+        _run_dot(plan, plan.isa, spec, source, buffers, initial, sink)
     else:
         LinearBody(spec, plan.blocking, source, weights, initial, sink, per_batch=bool(plan.lead)).emit()
 
 
 def _run_dot(
-    plan: LinearPlan, isa: DotProduct, spec: LinearSpec, source: Source, weights: Any,
+    plan: LinearPlan, isa: DotProduct, spec: LinearSpec, source: Source, buffers: dict[str, Any],
     initial: Callable[[PrimExpr], PrimExpr], sink: Sink,
 ) -> None:  # fmt: skip
     """A product with constant weights."""
-    body, blocking = DotBody, plan.blocking
+    body, blocking, weights = DotBody, plan.blocking, _weights(plan, buffers)
+    if plan.ring is not None:
+        parts = buffers[plan.ring.name]
+        RingDotBody(spec, blocking, source, weights, initial, sink, isa=isa, parts=parts).emit()
+        return
     if plan.skips_borders:
         body = BorderDotBody
     elif defers(spec, blocking, isa):

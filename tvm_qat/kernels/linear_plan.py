@@ -21,6 +21,7 @@ from tvm_qat.kernels.blocking import (
 from tvm_qat.kernels.builder import Symbols
 from tvm_qat.kernels.depthwise_layout import CHUNK, channels_in_order, pack_dot_depthwise
 from tvm_qat.kernels.dot_borders import skips_borders
+from tvm_qat.kernels.dot_ring import passes_over_columns, ring_parts
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec, conv_spec, rows_spec
@@ -39,6 +40,7 @@ class LinearPlan:
     zero, kernel_zero : zero points that the loops must handle; None where nothing is left to do.
     lead : leading axes of a batched product, else empty.
     packs : a depthwise epilogue reads its constants in the order of `depthwise_layout`.
+    ring : see `dot_ring.ring_parts`; None where there are none.
     """
 
     fused: Fused
@@ -55,6 +57,7 @@ class LinearPlan:
     lead: Shape
     isa: DotProduct | None = None
     packs: bool = False
+    ring: Operand | None = None
 
     @property
     def data(self) -> Operand:
@@ -120,7 +123,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
     blocking = _blocking(target, spec, depthwise, isa)
     lanes = 1 if depthwise else blocking.channels
     bias, carried = fused.split_bias(_channel_axis(fused, spec))
-    zero = _zero_point(fused, 2, operands)
+    zero, ring = _zero_point(fused, 2, operands), None
     if constant_weight:
         weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
         weight, kernel_zero = operands.tensor(const(_packed(spec, weights, lanes, depthwise, isa))), None
@@ -129,6 +132,9 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         order = channels_in_order(spec.groups, isa) if depthwise and isa is not None else slice(None)
         initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
         operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
+        if isa is not None and (zero is not None or moved) and passes_over_columns(spec, isa):
+            known = int(array_of(call.args[2]).reshape(())) + moved
+            ring = operands.tensor(const(ring_parts(spec, weights, known, lanes)), indexed=True)
     else:
         weight = operands.tensor(fused.origin(call.args[1])[0])
         kernel_zero = _zero_point(fused, 3, operands)
@@ -147,7 +153,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
             read, packs = tuple(o for o in ordered if o is not None), True
     return LinearPlan(
         fused, spec, blocking, read, weight, term, initial, zero, kernel_zero,
-        depthwise, constant_weight, lead, isa, packs,
+        depthwise, constant_weight, lead, isa, packs, ring,
     )  # fmt: skip
 
 
