@@ -48,7 +48,8 @@ class _Stages:
 
 def compile(
     model: Any, target: Any = "llvm", *, rounding: str | None = None, input_shapes: Shapes | None = None,
-    format: str | None = None, disabled_passes: Sequence[str] = (),
+    format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
+    disabled_passes: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
     dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
 ) -> Package:  # fmt: skip
@@ -56,11 +57,11 @@ def compile(
 
     Parameters
     ----------
-    model : path of a model file, an onnx ModelProto, or an IRModule from any TVM importer.
+    model : path of a model file, a framework's own object, or an IRModule from any TVM importer.
     target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
     rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
     input_shapes : shapes that replace those the model declares, by input name.
-    format : of the model file; found out by default.
+    format, encodings, trust : see `import_model`.
     disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
@@ -76,7 +77,8 @@ def compile(
     ours = [name for name in disabled_passes if name not in build.tvm_passes()]
     others = [name for name in disabled_passes if name not in ours]
     with build.pass_context(pass_config or {}, others):
-        source = _imported(model, stages, format, input_shapes)
+        stages.begin("import")
+        source = as_module(model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust)
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
         lowered = kernels.finish(chosen, one_call=True)(kernels.lower(folded, chosen))
@@ -97,7 +99,8 @@ def compile(
 
 def inspect(
     model: Any, *, rounding: str | None = None, input_shapes: Shapes | None = None,
-    format: str | None = None, disabled_passes: Sequence[str] = (), progress: Progress | None = None,
+    format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
+    disabled_passes: Sequence[str] = (), progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """What will run on integers, what stays in float and why; of a model or of a saved package."""
     if isinstance(model, Package):
@@ -105,15 +108,11 @@ def inspect(
     if isinstance(model, str | os.PathLike) and is_tar(model):
         return inspect(read(model))
     stages = _Stages(progress)
-    source = _imported(model, stages, format, input_shapes)
+    stages.begin("import")
+    source = as_module(model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust)
     folded = _folded(source, stages, rounding, disabled_passes)
     stages.begin("done")
     return report_of(folded, source)
-
-
-def _imported(model: Any, stages: _Stages, format: str | None, input_shapes: Shapes | None) -> IRModule:
-    stages.begin("import")
-    return as_module(model, format=format, input_shapes=input_shapes)
 
 
 def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: Sequence[str]) -> IRModule:
@@ -124,14 +123,16 @@ def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: S
     return pipeline.run(source, rounding=chosen, disabled=disabled, after=stages.seconds.__setitem__)
 
 
-def as_module(model: Any, *, format: str | None = None, input_shapes: Shapes | None = None) -> IRModule:
-    """`model` as the module that the passes start from."""
+def as_module(model: Any, **options: Any) -> IRModule:
+    """`model` as the module that the passes start from; options: those of `import_model`."""
     if not isinstance(model, IRModule):
-        return importers.import_model(model, format=format, input_shapes=input_shapes)
+        return importers.import_model(model, **options)
     if "main" not in [gvar.name_hint for gvar in model.get_global_vars()]:
         raise InputError(located("the module has no function main", remedy="name the entry function main"))
-    if input_shapes:
-        raise InputError("input_shapes need a model file; bind the shapes of a module before compiling it")
+    given = [name for name, value in options.items() if value]
+    if given:
+        reason = f"{' and '.join(given)} need a model file, not a module that was imported already"
+        raise InputError(reason)
     return model
 
 

@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
     times: dict[str, float] = {}
     with console.progress() as show:
         package = tq.compile(
-            args.model, args.target, rounding=args.rounding, input_shapes=args.input_shapes,
-            format=args.model_format, disabled_passes=args.disabled_pass,
+            args.model, args.target, **options.model_options(args),
             pass_config=dict(args.pass_config), cross_compiler=args.cross_compiler,
             dump=args.dump_code, progress=show, timings=times,
         )  # fmt: skip

@@ -19,10 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with console.progress() as show:
-        report = tq.inspect(
-            args.model, rounding=args.rounding, input_shapes=args.input_shapes,
-            format=args.model_format, disabled_passes=args.disabled_pass, progress=show,
-        )  # fmt: skip
+        report = tq.inspect(args.model, **options.model_options(args), progress=show)
     if args.json:
         console.print_json({"model": args.model, **report.to_json()})
     else:

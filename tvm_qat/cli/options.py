@@ -16,8 +16,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--input-shapes", metavar="S", type=shapes, default={},
         help='shapes by input name: "x:[1,3,224,224] y:[1,10]"',
     )  # fmt: skip
+    parser.add_argument(
+        "--encodings", metavar="FILE", help="quantization parameters to lay onto a float model"
+    )
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="let code that the model file carries run while it is read: only for files of your own",
+    )  # fmt: skip
     parser.add_argument("--rounding", metavar="P", help="profile of the requantize arithmetic")
     parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What those flags say, as keywords of `tvm_qat.compile` and `tvm_qat.inspect`."""
+    return {
+        "format": args.model_format,
+        "input_shapes": args.input_shapes,
+        "encodings": args.encodings,
+        "trust": args.trust,
+        "rounding": args.rounding,
+        "disabled_passes": args.disabled_pass,
+    }
 
 
 def shapes(text: str) -> dict[str, list[int]]:

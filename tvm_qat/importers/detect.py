@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from tvm_qat.errors import InputError, located
+from tvm_qat.importers.options import ImportOptions, Shapes
 from tvm_qat.ir import IRModule
-
-Shapes: TypeAlias = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -22,15 +21,15 @@ class Format:
     suffixes : file name endings, lower case.
     starts : whether a file's first bytes look like this format.
     accepts : whether an object (not a path, not bytes) is a model of this format.
-    load : (path, bytes or object, name for messages, input shapes) -> IRModule. Imports what the
-        format needs only when called, so that `import tvm_qat` stays cheap.
+    load : (path, bytes or object, options) -> IRModule. Imports what the format needs only when
+        called, so that `import tvm_qat` stays cheap and each format needs its own extra alone.
     """
 
     name: str
     suffixes: tuple[str, ...]
     starts: Callable[[bytes], bool]
     accepts: Callable[[object], bool]
-    load: Callable[[Any, Shapes], IRModule]
+    load: Callable[[Any, ImportOptions], IRModule]
 
 
 def _starts_as_onnx(head: bytes) -> bool:
@@ -42,18 +41,19 @@ def _is_onnx(model: object) -> bool:
     return type(model).__name__ == "ModelProto"
 
 
-def _load_onnx(source: Any, input_shapes: Shapes) -> IRModule:
+def _load_onnx(source: Any, options: ImportOptions) -> IRModule:
     from tvm_qat.importers.onnx import import_onnx
 
-    return import_onnx(source, input_shapes)
+    return import_onnx(source, options)
 
 
 FORMATS = (Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),)
 
 
 def import_model(
-    source: object, *, format: str | None = None, input_shapes: Shapes | None = None
-) -> IRModule:
+    source: object, *, format: str | None = None, input_shapes: Shapes | None = None,
+    encodings: str | os.PathLike[str] | None = None, trust: bool = False,
+) -> IRModule:  # fmt: skip
     """Translate a model to Relax with the quantization that training put into it.
 
     Parameters
@@ -61,6 +61,9 @@ def import_model(
     source : path of a model file, its bytes, or the framework's own object (`onnx.ModelProto`).
     format : a name of FORMATS; by default found from the object's type or the file's suffix.
     input_shapes : shapes that replace those the model declares, by the name of the input.
+    encodings : file of quantization parameters to lay onto a float model.
+    trust : let code that the model file itself carries run while it is read. Leave it False for
+        files that you did not make.
 
     Returns
     -------
@@ -72,7 +75,8 @@ def import_model(
     data types that have no translation; the message lists all of those at once.
     """
     checked = _checked_path(source) if isinstance(source, str | os.PathLike) else source
-    return _row(checked, format).load(checked, input_shapes or {})
+    beside = None if encodings is None else _checked_path(encodings)
+    return _row(checked, format).load(checked, ImportOptions(input_shapes or {}, beside, trust))
 
 
 def _row(source: object, name: str | None) -> Format:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm_qat.importers.detect import Shapes
 from tvm_qat.importers.onnx.check import checked
 from tvm_qat.importers.onnx.graph import translate
 from tvm_qat.importers.onnx.load import load
+from tvm_qat.importers.options import ImportOptions, refuse_encodings
 from tvm_qat.ir import IRModule
 
 
-def import_onnx(source: Any, input_shapes: Shapes) -> IRModule:
+def import_onnx(source: Any, options: ImportOptions) -> IRModule:
     """source: a path, bytes or an onnx.ModelProto."""
-    return translate(checked(load(source)), input_shapes)
+    refuse_encodings(options, "this importer")
+    return translate(checked(load(source)), options.input_shapes)

@@ -14,6 +14,7 @@ import onnx
 from onnx import ModelProto, NodeProto, checker, shape_inference
 
 from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.names import without_translation
 from tvm_qat.importers.onnx.load import Model, node_label
 from tvm_qat.importers.onnx.order import sorted_nodes
 from tvm_qat.importers.onnx.table import converter_of
@@ -82,15 +83,7 @@ def _check_operators(model: Model) -> None:
             kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             missing.setdefault(kind, []).append(node.name or (node.output[0] if node.output else "?"))
     if missing:
-        kinds = ", ".join(f"{kind} ({_some(names)})" for kind, names in sorted(missing.items()))
-        reason = f"operators without a translation: {kinds}"
-        remedy = "replace them, or cut the model before them"
-        raise UnsupportedError(located(reason, file=model.file, remedy=remedy))
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+        raise without_translation(missing, model.file)
 
 
 def _with_nodes(proto: ModelProto, nodes: list[NodeProto]) -> ModelProto:

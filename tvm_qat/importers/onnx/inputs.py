@@ -10,6 +10,7 @@ from typing import Any
 from onnx import ValueInfoProto
 
 from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.names import identifier
 from tvm_qat.importers.onnx.load import Model
 from tvm_qat.importers.onnx.tensors import storage_dtype
 from tvm_qat.ir import TensorType, Var, tvm
@@ -45,7 +46,7 @@ def parameters(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> dict[
             raise type(error)(located(str(error), file=model.file, node=f"'{value.name}' (input)")) from None
     taken: set[str] = set()
     return {
-        value.name: Var(_identifier(value.name, taken), TensorType(shapes[value.name], _dtype(model, value)))
+        value.name: Var(identifier(value.name, taken), TensorType(shapes[value.name], _dtype(model, value)))
         for value in values
     }
 
@@ -95,14 +96,3 @@ def _dimension(dim: Any, fallback: str, dims: dict[str, Any]) -> Any:
     if name not in dims:
         dims[name] = tvm.tirx.Var(re.sub(r"\W", "_", name), "int64")
     return dims[name]
-
-
-def _identifier(name: str, taken: set[str]) -> str:
-    """A name that TVM can print, distinct from the others."""
-    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "input"
-    plain = f"input_{plain}" if plain[0].isdigit() else plain
-    unique = plain
-    while unique in taken:
-        unique = f"{plain}_{len(taken)}"
-    taken.add(unique)
-    return unique

@@ -1,0 +1,43 @@
+"""What a caller may say about a model, and what an importer may need beyond the core packages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeAlias
+
+from tvm_qat.errors import InputError, MissingDependencyError, located
+
+Shapes: TypeAlias = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The caller's word, the same for every format; a format that has no use for a field refuses it.
+
+    input_shapes : shapes that replace those the model declares, by the name of the input.
+    encodings : a file of quantization parameters to lay onto a float model.
+    trust : whether code that the model file carries may run while it is read.
+    """
+
+    input_shapes: Shapes = field(default_factory=dict)
+    encodings: Path | None = None
+    trust: bool = False
+
+
+def require(extra: str, *modules: str, file: str | None = None) -> None:
+    """Raises MissingDependencyError, with the pip command, unless all modules can be imported."""
+    missing = [name for name in modules if find_spec(name) is None]
+    if missing:
+        reason = f"reading it needs the Python package {' and '.join(missing)}"
+        remedy = f"pip install 'tvm-qat[{extra}]'"
+        raise MissingDependencyError(located(reason, file=file, remedy=remedy))
+
+
+def refuse_encodings(options: ImportOptions, what: str) -> None:
+    """For formats that carry their own parameters."""
+    if options.encodings is not None:
+        reason = f"{what} takes no encodings file: it carries its own quantization"
+        raise InputError(located(reason, remedy="leave out --encodings"))
