@@ -47,7 +47,16 @@ def _load_onnx(source: Any, options: ImportOptions) -> IRModule:
     return import_onnx(source, options)
 
 
-FORMATS = (Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),)
+def _load_tflite(source: Any, options: ImportOptions) -> IRModule:
+    from tvm_qat.importers.tflite import import_tflite
+
+    return import_tflite(source, options)
+
+
+FORMATS = (
+    Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
+    Format("tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", lambda _model: False, _load_tflite),
+)
 
 
 def import_model(
