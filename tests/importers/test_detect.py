@@ -38,9 +38,9 @@ def test_the_object_that_was_given_is_not_changed(relu):
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (b"hello", {}, "the format of an object of type bytes is not recognized; name one of: onnx"),
+        (b"hello", {}, "the format of an object of type bytes is not recognized; name one of: tflite"),
         (7, {}, "an object of type int is not recognized"),
-        (b"", {"format": "caffe"}, "format 'caffe' is not known; use one of: onnx"),
+        (b"", {"format": "caffe"}, "format 'caffe' is not known; use one of: tflite"),
         (b"", {"format": "onnx"}, "the file is empty"),
     ],
 )

@@ -25,6 +25,17 @@ def onnx_models() -> list[Path]:
     return [path for path in found if vectors_file(path).exists()]
 
 
+def tflite_models() -> list[Path]:
+    """The TFLite models that have reference vectors, of LiteRT's reference kernels or published."""
+    found = sorted(CORPUS.glob("*/*.tflite"))
+    return [path for path in found if vectors_file(path).exists() or golden_file(path).exists()]
+
+
+def golden_file(path: Path) -> Path:
+    """Vectors that the model's authors published: arrays in0, in1, ... and golden."""
+    return path.with_name(path.name + ".golden.npz")
+
+
 def vectors_file(path: Path) -> Path:
     return path.with_name(path.name + ".io.npz")
 

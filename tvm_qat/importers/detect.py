@@ -54,8 +54,9 @@ def _load_tflite(source: Any, options: ImportOptions) -> IRModule:
 
 
 FORMATS = (
-    Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
+    # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
     Format("tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", lambda _model: False, _load_tflite),
+    Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
 )
 
 
@@ -91,22 +92,27 @@ def import_model(
 def _row(source: object, name: str | None) -> Format:
     known = ", ".join(row.name for row in FORMATS)
     for row in FORMATS:
-        if row.name == name or (name is None and _matches(row, source)):
+        if row.name == name:
             return row
     if name is not None:
         raise InputError(located(f"format {name!r} is not known", remedy=f"use one of: {known}"))
+    for row in FORMATS:
+        if isinstance(source, Path) and source.suffix.lower() in row.suffixes:
+            return row
+    head = _head(source)
+    for row in FORMATS:
+        if row.accepts(source) if head is None else row.starts(head):
+            return row
     what = str(source) if isinstance(source, Path) else f"an object of type {type(source).__name__}"
     raise InputError(located(f"the format of {what} is not recognized", remedy=f"name one of: {known}"))
 
 
-def _matches(row: Format, source: object) -> bool:
-    """By suffix; else by the first bytes; objects by their type."""
+def _head(source: object) -> bytes | None:
+    """The first bytes of a file or of bytes; None for an object."""
     if isinstance(source, Path):
-        if source.suffix.lower() in row.suffixes:
-            return True
         with source.open("rb") as stream:
-            return row.starts(stream.read(16))
-    return row.starts(source[:16]) if isinstance(source, bytes) else row.accepts(source)
+            return stream.read(16)
+    return source[:16] if isinstance(source, bytes) else None
 
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ from tvm_qat.importers.tflite.model import Graph, Model, Operator, Tensor
 from tvm_qat.importers.tflite.node import Node, plain
 from tvm_qat.importers.tflite.table import TABLE
 from tvm_qat.importers.writer import Writer, write_main
-from tvm_qat.ir import Expr, IRModule, TensorType, Var, is_const, shape_of
+from tvm_qat.ir import Expr, IRModule, TensorType, Var, shape_of
 
 
 def translate(model: Model, options: ImportOptions) -> IRModule:
@@ -74,7 +74,9 @@ def _parameters(
 def _translate(graph: Graph, operator: Operator, values: dict[int, Expr], write: Writer) -> None:
     with write.node(operator.name, operator.kind):
         operands = tuple(None if i < 0 else _value(graph, i, values) for i in operator.inputs)
-        inputs: tuple[Tensor | None, ...] = tuple(None if i < 0 else graph.tensors[i] for i in operator.inputs)
+        inputs: tuple[Tensor | None, ...] = tuple(
+            None if i < 0 else graph.tensors[i] for i in operator.inputs
+        )
         if -1 in operator.outputs:
             raise InputError("one of its results has no tensor")
         outputs = tuple(graph.tensors[i] for i in operator.outputs)
@@ -115,6 +117,3 @@ def first_line(error: BaseException) -> str:
     """The message of one of TVM's errors without its stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-__all__ = ["first_line", "is_const", "translate"]

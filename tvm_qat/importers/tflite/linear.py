@@ -38,9 +38,7 @@ def window(options: Any, size: tuple[int, int], kernel: tuple[int, int], dilated
     totals = [0, 0]
     if options.Padding() == SAME:
         reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        totals = [
-            max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(size, strides, reach, strict=True)
-        ]
+        totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(size, strides, reach, strict=True)]
     before = [total // 2 for total in totals]
     after = [total - half for total, half in zip(totals, before, strict=True)]
     return Window(kernel, strides, dilation, (before[0], before[1], after[0], after[1]))

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tflite
 from flatbuffers import number_types
 
@@ -121,9 +120,4 @@ class _Reader:
 
 
 def _text(value: bytes | None) -> str:
-    return (value or b"").decode()
-
-
-def numbers(get: Callable[[], Any], length: int) -> np.ndarray[Any, Any]:
-    """A vector of numbers, empty where the file has none."""
-    return np.asarray(get()) if length else np.zeros(0)
+    return value.decode() if value else ""

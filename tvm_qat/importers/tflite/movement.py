@@ -9,7 +9,7 @@ import numpy as np
 
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers.tflite.node import Node, plain
-from tvm_qat.ir import Expr, Tuple, dtype_of, is_const, relax, shape_of
+from tvm_qat.ir import Expr, Tuple, relax
 
 
 def _sized(node: Node, shape: list[int]) -> list[int]:
@@ -284,8 +284,3 @@ def reverse(node: Node) -> Expr:
         return data
 
     return node.moved(0, flipped)
-
-
-def known(value: Expr) -> bool:
-    """Whether a result is one that later operators may use: a constant or a tensor of known shape."""
-    return is_const(value) or (shape_of(value) is not None and bool(dtype_of(value)))

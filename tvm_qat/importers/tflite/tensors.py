@@ -55,7 +55,8 @@ def _data(buffer: Any, shape: tuple[int, ...], kind: str) -> npt.NDArray[Any] | 
         raise InputError(f"its shape {list(shape)} takes {size} bytes, but its buffer has {raw.size}")
     if kind == "int4":
         return widened(raw, count).reshape(shape)
-    return raw.view(np.dtype(kind).newbyteorder("<")).reshape(shape)
+    values: npt.NDArray[Any] = raw.view(np.dtype(kind).newbyteorder("<")).reshape(shape)
+    return values
 
 
 def _params(quantization: Any, shape: tuple[int, ...], kind: str) -> QParams | None:
@@ -65,7 +66,7 @@ def _params(quantization: Any, shape: tuple[int, ...], kind: str) -> QParams | N
         raise UnsupportedError("its quantization is of a custom or blockwise kind, which is not supported")
     scale = np.asarray(quantization.ScaleAsNumpy(), np.float64)
     given = quantization.ZeroPointLength()
-    zero_point = np.asarray(quantization.ZeroPointAsNumpy()) if given else np.zeros(1, np.int64)
+    zero_point: Any = np.asarray(quantization.ZeroPointAsNumpy()) if given else np.zeros(1, np.int64)
     if kind in ("float32", "float16", "bool"):
         return None
     axis = int(quantization.QuantizedDimension())

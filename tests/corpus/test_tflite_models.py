@@ -1,0 +1,66 @@
+"""Real TFLite models by others, compiled: against LiteRT's reference kernels and published vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvm_qat
+from tests.support.corpus import CORPUS, golden_file, needs_corpus, tflite_models, vectors
+
+pytestmark = [needs_corpus, pytest.mark.corpus]
+
+STEPS = {
+    # LiteRT's fixed point and our float32 differ by a step in a layer; deep networks gather some
+    "mobilenet_v1_0.25_128_quant.tflite": 5,
+    "mobilenet_v2_1.0_224_quant.tflite": 2,
+    "aww.tflite": 2,
+}
+"""Largest difference allowed, in steps of the output, where it is not one."""
+
+WAITING = ("okay_nabu_v1", "vad", "micro_speech_lstm", "trained_lstm_int8", "transpose_conv")
+
+
+def _models() -> list[Path]:
+    return [path for path in tflite_models() if not path.name.startswith(WAITING)]
+
+
+def _vectors(path: Path, names: list[str], outputs: list[str]) -> tuple[dict, dict]:
+    if not golden_file(path).exists():
+        return vectors(path)
+    with np.load(golden_file(path)) as arrays:
+        inputs = {name: arrays[f"in{i}"] for i, name in enumerate(names)}
+        return inputs, {outputs[0]: arrays["golden"]}
+
+
+@pytest.mark.parametrize("path", _models(), ids=lambda path: path.name)
+def test_compiled_model_matches_its_vectors(path: Path) -> None:
+    package = tvm_qat.compile(path, "native")
+    info = {output.name: output for output in package.outputs}
+    inputs, expected = _vectors(path, [i.name for i in package.inputs], list(info))
+    outputs = package.run(inputs)
+    for name, wanted in expected.items():
+        assert outputs[name].shape == wanted.shape and outputs[name].dtype == wanted.dtype
+        steps = np.abs(outputs[name].astype(np.float64) - wanted.astype(np.float64))
+        if wanted.dtype == np.float32:
+            scale = info[name].qparams.scale if info[name].qparams else None
+            steps = steps / scale if scale is not None else steps > 1e-4
+        assert steps.max(initial=0) <= STEPS.get(path.name, 1) * 1.0001
+
+
+def test_a_file_with_contradictory_quantization_is_refused() -> None:
+    with pytest.raises(tvm_qat.InputError, match=r"person_detect\.tflite: .*dimension 3, but has 1"):
+        tvm_qat.compile(CORPUS / "tflite_micro" / "person_detect.tflite")
+
+
+def test_kws_accuracy_is_that_of_the_reference_engine() -> None:
+    """LiteRT's reference kernels: 90.1 % of the thousand labelled inputs."""
+    with np.load(CORPUS / "data" / "kws01_eembc_1000.npz") as data:
+        rows, labels = data["x"].astype(np.int8), data["y"]
+    with np.load(CORPUS / "data" / "kws_ref_model_litert_ref_outputs_1000.npz") as data:
+        theirs = data[data.files[0]].reshape(len(labels), -1).argmax(axis=1)
+    package = tvm_qat.compile(CORPUS / "mlperf_tiny" / "kws_ref_model.tflite", "native")
+    ours = np.array([next(iter(package.run([row.reshape(1, 49, 10, 1)]).values())).argmax() for row in rows])
+    assert abs(int((ours == labels).sum()) - int((theirs == labels).sum())) <= 1
