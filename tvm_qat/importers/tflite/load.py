@@ -120,4 +120,4 @@ class _Reader:
 
 
 def _text(value: bytes | None) -> str:
-    return value.decode() if value else ""
+    return str(value or b"", "utf-8")
