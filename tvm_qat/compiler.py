@@ -49,7 +49,7 @@ class _Stages:
 def compile(
     model: Any, target: Any = "llvm", *, rounding: str | None = None, input_shapes: Shapes | None = None,
     format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    disabled_passes: Sequence[str] = (),
+    params: str | os.PathLike[str] | None = None, disabled_passes: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
     dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
 ) -> Package:  # fmt: skip
@@ -61,7 +61,7 @@ def compile(
     target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
     rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
     input_shapes : shapes that replace those the model declares, by input name.
-    format, encodings, trust : see `import_model`.
+    format, encodings, trust, params : see `import_model`.
     disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
@@ -78,7 +78,9 @@ def compile(
     others = [name for name in disabled_passes if name not in ours]
     with build.pass_context(pass_config or {}, others):
         stages.begin("import")
-        source = as_module(model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust)
+        source = as_module(
+            model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust, params=params
+        )
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
         lowered = kernels.finish(chosen, one_call=True)(kernels.lower(folded, chosen))
@@ -100,7 +102,8 @@ def compile(
 def inspect(
     model: Any, *, rounding: str | None = None, input_shapes: Shapes | None = None,
     format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    disabled_passes: Sequence[str] = (), progress: Progress | None = None,
+    params: str | os.PathLike[str] | None = None, disabled_passes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """What will run on integers, what stays in float and why; of a model or of a saved package."""
     if isinstance(model, Package):
@@ -109,7 +112,9 @@ def inspect(
         return inspect(read(model))
     stages = _Stages(progress)
     stages.begin("import")
-    source = as_module(model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust)
+    source = as_module(
+        model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust, params=params
+    )
     folded = _folded(source, stages, rounding, disabled_passes)
     stages.begin("done")
     return report_of(folded, source)

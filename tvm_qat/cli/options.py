@@ -20,6 +20,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--encodings", metavar="FILE", help="quantization parameters to lay onto a float model"
     )
     parser.add_argument(
+        "--params", metavar="FILE", help="constants of a Relay text, as TVM's save_param_dict wrote them"
+    )
+    parser.add_argument(
         "--trust", action="store_true",
         help="let code that the model file carries run while it is read: only for files of your own",
     )  # fmt: skip
@@ -34,6 +37,7 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "input_shapes": args.input_shapes,
         "encodings": args.encodings,
         "trust": args.trust,
+        "params": args.params,
         "rounding": args.rounding,
         "disabled_passes": args.disabled_pass,
     }

@@ -23,6 +23,7 @@ class Format:
     accepts : whether an object (not a path, not bytes) is a model of this format.
     load : (path, bytes or object, options) -> IRModule. Imports what the format needs only when
         called, so that `import tvm_qat` stays cheap and each format needs its own extra alone.
+    has_params : whether its constants may lie in a file of their own (`import_model`'s params).
     """
 
     name: str
@@ -30,6 +31,7 @@ class Format:
     starts: Callable[[bytes], bool]
     accepts: Callable[[object], bool]
     load: Callable[[Any, ImportOptions], IRModule]
+    has_params: bool = False
 
 
 def _starts_as_onnx(head: bytes) -> bool:
@@ -53,16 +55,33 @@ def _load_tflite(source: Any, options: ImportOptions) -> IRModule:
     return import_tflite(source, options)
 
 
+def _starts_as_relay(head: bytes) -> bool:
+    """The version that TVM prints first, and without which its parser reads nothing."""
+    return head.lstrip().startswith(b"#[version")
+
+
+def _load_relay(source: Any, options: ImportOptions) -> IRModule:
+    from tvm_qat.importers.relay import import_relay
+
+    return import_relay(source, options)
+
+
+def _is_no_object(_model: object) -> bool:
+    return False
+
+
 FORMATS = (
     # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
     Format("tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", lambda _model: False, _load_tflite),
     Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
+    Format("relay", (".relay", ".rly"), _starts_as_relay, _is_no_object, _load_relay, has_params=True),
 )
 
 
 def import_model(
     source: object, *, format: str | None = None, input_shapes: Shapes | None = None,
     encodings: str | os.PathLike[str] | None = None, trust: bool = False,
+    params: str | os.PathLike[str] | None = None,
 ) -> IRModule:  # fmt: skip
     """Translate a model to Relax with the quantization that training put into it.
 
@@ -74,6 +93,7 @@ def import_model(
     encodings : file of quantization parameters to lay onto a float model.
     trust : let code that the model file itself carries run while it is read. Leave it False for
         files that you did not make.
+    params : file with the constants of a Relay text, as TVM's `save_param_dict` wrote it.
 
     Returns
     -------
@@ -85,8 +105,12 @@ def import_model(
     data types that have no translation; the message lists all of those at once.
     """
     checked = _checked_path(source) if isinstance(source, str | os.PathLike) else source
-    beside = None if encodings is None else _checked_path(encodings)
-    return _row(checked, format).load(checked, ImportOptions(input_shapes or {}, beside, trust))
+    row = _row(checked, format)
+    if params is not None and not row.has_params:
+        reason = f"a model of format {row.name} takes no file of parameters: it holds its own constants"
+        raise InputError(located(reason, remedy="leave out --params"))
+    beside, constants = (None if path is None else _checked_path(path) for path in (encodings, params))
+    return row.load(checked, ImportOptions(input_shapes or {}, beside, trust, constants))
 
 
 def _row(source: object, name: str | None) -> Format:

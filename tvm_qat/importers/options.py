@@ -20,11 +20,13 @@ class ImportOptions:
     input_shapes : shapes that replace those the model declares, by the name of the input.
     encodings : a file of quantization parameters to lay onto a float model.
     trust : whether code that the model file carries may run while it is read.
+    params : a file of constants beside the model (Relay); `detect` refuses it for other formats.
     """
 
     input_shapes: Shapes = field(default_factory=dict)
     encodings: Path | None = None
     trust: bool = False
+    params: Path | None = None
 
 
 def require(extra: str, *modules: str, file: str | None = None) -> None:
