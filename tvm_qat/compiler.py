@@ -49,7 +49,8 @@ class _Stages:
 def compile(
     model: Any, target: Any = "llvm", *, rounding: str | None = None, input_shapes: Shapes | None = None,
     format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    params: str | os.PathLike[str] | None = None, disabled_passes: Sequence[str] = (),
+    params: str | os.PathLike[str] | None = None, signature: str | None = None,
+    disabled_passes: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
     dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
 ) -> Package:  # fmt: skip
@@ -61,7 +62,7 @@ def compile(
     target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
     rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
     input_shapes : shapes that replace those the model declares, by input name.
-    format, encodings, trust, params : see `import_model`.
+    format, encodings, trust, params, signature : see `import_model`.
     disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
@@ -79,7 +80,13 @@ def compile(
     with build.pass_context(pass_config or {}, others):
         stages.begin("import")
         source = as_module(
-            model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust, params=params
+            model,
+            format=format,
+            input_shapes=input_shapes,
+            encodings=encodings,
+            trust=trust,
+            params=params,
+            signature=signature,
         )
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
@@ -102,7 +109,8 @@ def compile(
 def inspect(
     model: Any, *, rounding: str | None = None, input_shapes: Shapes | None = None,
     format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    params: str | os.PathLike[str] | None = None, disabled_passes: Sequence[str] = (),
+    params: str | os.PathLike[str] | None = None, signature: str | None = None,
+    disabled_passes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Report:  # fmt: skip
     """What will run on integers, what stays in float and why; of a model or of a saved package."""
@@ -113,7 +121,13 @@ def inspect(
     stages = _Stages(progress)
     stages.begin("import")
     source = as_module(
-        model, format=format, input_shapes=input_shapes, encodings=encodings, trust=trust, params=params
+        model,
+        format=format,
+        input_shapes=input_shapes,
+        encodings=encodings,
+        trust=trust,
+        params=params,
+        signature=signature,
     )
     folded = _folded(source, stages, rounding, disabled_passes)
     stages.begin("done")

@@ -20,7 +20,7 @@ STEPS = {
 }
 """Largest difference allowed, in steps of the output, where it is not one."""
 
-WAITING = ("okay_nabu_v1", "vad", "micro_speech_lstm", "trained_lstm_int8", "transpose_conv")
+WAITING = ("micro_speech_lstm", "trained_lstm_int8")
 
 
 def _models() -> list[Path]:
@@ -31,7 +31,7 @@ def _vectors(path: Path, names: list[str], outputs: list[str]) -> tuple[dict, di
     if not golden_file(path).exists():
         return vectors(path)
     with np.load(golden_file(path)) as arrays:
-        inputs = {name: arrays[f"in{i}"] for i, name in enumerate(names)}
+        inputs = {name: arrays[f"in{i}"] for i, name in enumerate(names) if f"in{i}" in arrays.files}
         return inputs, {outputs[0]: arrays["golden"]}
 
 

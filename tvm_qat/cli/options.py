@@ -26,6 +26,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust", action="store_true",
         help="let code that the model file carries run while it is read: only for files of your own",
     )  # fmt: skip
+    parser.add_argument("--signature", metavar="S", help="entry point of a model that has several")
     parser.add_argument("--rounding", metavar="P", help="profile of the requantize arithmetic")
     parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
 
@@ -38,6 +39,7 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "encodings": args.encodings,
         "trust": args.trust,
         "params": args.params,
+        "signature": args.signature,
         "rounding": args.rounding,
         "disabled_passes": args.disabled_pass,
     }

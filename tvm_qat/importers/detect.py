@@ -24,6 +24,7 @@ class Format:
     load : (path, bytes or object, options) -> IRModule. Imports what the format needs only when
         called, so that `import tvm_qat` stays cheap and each format needs its own extra alone.
     has_params : whether its constants may lie in a file of their own (`import_model`'s params).
+    has_signatures : whether a model can have several entry points.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Format:
     accepts: Callable[[object], bool]
     load: Callable[[Any, ImportOptions], IRModule]
     has_params: bool = False
+    has_signatures: bool = False
 
 
 def _starts_as_onnx(head: bytes) -> bool:
@@ -47,6 +49,10 @@ def _load_onnx(source: Any, options: ImportOptions) -> IRModule:
     from tvm_qat.importers.onnx import import_onnx
 
     return import_onnx(source, options)
+
+
+def _starts_as_tflite(head: bytes) -> bool:
+    return head[4:8] == b"TFL3"
 
 
 def _load_tflite(source: Any, options: ImportOptions) -> IRModule:
@@ -72,7 +78,7 @@ def _is_no_object(_model: object) -> bool:
 
 FORMATS = (
     # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
-    Format("tflite", (".tflite",), lambda head: head[4:8] == b"TFL3", lambda _model: False, _load_tflite),
+    Format("tflite", (".tflite",), _starts_as_tflite, _is_no_object, _load_tflite, has_signatures=True),
     Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
     Format("relay", (".relay", ".rly"), _starts_as_relay, _is_no_object, _load_relay, has_params=True),
 )
@@ -82,6 +88,7 @@ def import_model(
     source: object, *, format: str | None = None, input_shapes: Shapes | None = None,
     encodings: str | os.PathLike[str] | None = None, trust: bool = False,
     params: str | os.PathLike[str] | None = None,
+    signature: str | None = None,
 ) -> IRModule:  # fmt: skip
     """Translate a model to Relax with the quantization that training put into it.
 
@@ -94,6 +101,8 @@ def import_model(
     trust : let code that the model file itself carries run while it is read. Leave it False for
         files that you did not make.
     params : file with the constants of a Relay text, as TVM's `save_param_dict` wrote it.
+    signature : which of a model's entry points to translate, where it has several (TFLite); by
+        default the first.
 
     Returns
     -------
@@ -109,8 +118,11 @@ def import_model(
     if params is not None and not row.has_params:
         reason = f"a model of format {row.name} takes no file of parameters: it holds its own constants"
         raise InputError(located(reason, remedy="leave out --params"))
+    if signature is not None and not row.has_signatures:
+        reason = f"a model of format {row.name} has one entry point, so it takes no signature"
+        raise InputError(located(reason, remedy="leave out --signature"))
     beside, constants = (None if path is None else _checked_path(path) for path in (encodings, params))
-    return row.load(checked, ImportOptions(input_shapes or {}, beside, trust, constants))
+    return row.load(checked, ImportOptions(input_shapes or {}, beside, trust, constants, signature))
 
 
 def _row(source: object, name: str | None) -> Format:

@@ -21,12 +21,14 @@ class ImportOptions:
     encodings : a file of quantization parameters to lay onto a float model.
     trust : whether code that the model file carries may run while it is read.
     params : a file of constants beside the model (Relay); `detect` refuses it for other formats.
+    signature : which of several entry points to translate; by default the first.
     """
 
     input_shapes: Shapes = field(default_factory=dict)
     encodings: Path | None = None
     trust: bool = False
     params: Path | None = None
+    signature: str | None = None
 
 
 def require(extra: str, *modules: str, file: str | None = None) -> None:

@@ -91,7 +91,7 @@ class Package:
         """The outputs by the model's names.
 
         inputs : arrays by name, or in order. Names, shapes and dtypes must be the model's own;
-            raises InputError where they are not.
+            raises InputError where they are not. Those with an `initial` may be left out.
         """
         tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
         return self._named(self._main(*tensors))
@@ -196,9 +196,12 @@ def _by_name(inputs: Inputs, infos: Sequence[TensorInfo]) -> dict[str, Any]:
     names = [info.name for info in infos]
     if not isinstance(inputs, Mapping):
         arrays = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+        begun = [info.name for info in infos if info.initial is None]
+        names = begun if len(arrays) == len(begun) else names
         if len(arrays) != len(names):
             raise InputError(f"{len(arrays)} inputs given, the model has {len(names)}: {', '.join(names)}")
-        return dict(zip(names, arrays, strict=True))
+        return _begun(infos) | dict(zip(names, arrays, strict=True))
+    inputs = _begun(infos) | dict(inputs)
     missing = [name for name in names if name not in inputs]
     unknown = [str(name) for name in inputs if name not in names]
     if missing or unknown:
@@ -206,6 +209,15 @@ def _by_name(inputs: Inputs, infos: Sequence[TensorInfo]) -> dict[str, Any]:
         reasons += [f"the model has no input {name!r}" for name in unknown]
         raise InputError(f"{'; '.join(reasons)}; its inputs are {', '.join(names)}")
     return dict(inputs)
+
+
+def _begun(infos: Sequence[TensorInfo]) -> dict[str, Any]:
+    """The inputs that hold variables, as they are before the first run."""
+    return {
+        info.name: np.full([size for size in info.shape if isinstance(size, int)], info.initial, info.dtype)
+        for info in infos
+        if info.initial is not None
+    }
 
 
 def _matching(value: Any, info: TensorInfo, known: dict[str, int]) -> Array:

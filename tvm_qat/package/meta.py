@@ -30,22 +30,29 @@ class TensorInfo:
     shape : numbers, and for dimensions that are known at run time only their names.
     qparams : what the integers mean: of an integer tensor itself, or of the integers that a
         float tensor is turned into first (input) or was made of last (output).
+    initial : of an input that carries a variable from one run to the next: what each element is
+        at the beginning, and where the caller leaves the input out. None for every other tensor.
     """
 
     name: str
     shape: tuple[int | str, ...]
     dtype: str
     qparams: QParams | None = None
+    initial: int | float | None = None
 
     def to_json(self) -> dict[str, Any]:
         params = self.qparams.to_json() if self.qparams else None
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "qparams": params}
+        known = {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, "qparams": params}
+        return known if self.initial is None else known | {"initial": self.initial}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorInfo:
         shape = tuple(_dimension(size) for size in data["shape"])
         params = QParams(**data["qparams"]) if data["qparams"] is not None else None
-        return cls(_text(data["name"]), shape, str(np.dtype(_text(data["dtype"]))), params)
+        initial = data.get("initial")
+        if not (initial is None or isinstance(initial, int | float)):
+            raise TypeError(f"initial is {initial!r}")
+        return cls(_text(data["name"]), shape, str(np.dtype(_text(data["dtype"]))), params, initial)
 
 
 @dataclass(frozen=True)

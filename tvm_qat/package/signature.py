@@ -8,6 +8,7 @@ a caller can count differences in steps.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tvm_qat.ir import (
@@ -38,10 +39,19 @@ def inputs_of(mod: IRModule) -> tuple[TensorInfo, ...]:
     func = mod["main"]
     names = _names(func, "input_names", [param.name for param in func.params])
     uses = {id(func): uses_of(func)}
+    begins = _initials(func)
     return tuple(
-        _info(name, param.ty, next(_grids_after(mod, func, param, uses), None))
+        replace(
+            _info(name, param.ty, next(_grids_after(mod, func, param, uses), None)), initial=begins.get(name)
+        )
         for name, param in zip(names, func.params, strict=True)
     )
+
+
+def _initials(func: Function) -> dict[str, int | float]:
+    """What the inputs begin with that carry a variable; main's attribute `input_initials`."""
+    given = func.attrs is not None and "input_initials" in func.attrs
+    return {str(name): value for name, value in func.attrs["input_initials"].items()} if given else {}
 
 
 def outputs_of(mod: IRModule) -> tuple[TensorInfo, ...]:

@@ -52,7 +52,7 @@ def conv_2d(node: Node) -> Expr:
     if rest or not groups or weight[0] % groups:
         raise InputError(f"{data[3]} channels do not fit a weight of shape {list(weight)}")
     frame = window(options, (data[1], data[2]), (weight[1], weight[2]))
-    result = _conv(node, _weight(node, 1), frame, groups, "OHWI")
+    result = _conv(node, node.real(1), frame, groups, "OHWI")
     return node.result(with_bias(node, result, 2), options.FusedActivationFunction())
 
 
@@ -63,7 +63,7 @@ def depthwise_conv_2d(node: Node) -> Expr:
     if weight[0] != 1 or not data[3] or weight[3] % data[3]:
         raise InputError(f"{data[3]} channels do not fit a weight of shape {list(weight)}")
     frame = window(options, (data[1], data[2]), (weight[1], weight[2]))
-    result = _conv(node, _weight(node, 1), frame, data[3], "IHWO")
+    result = _conv(node, node.real(1), frame, data[3], "IHWO")
     return node.result(with_bias(node, result, 2), options.FusedActivationFunction())
 
 
@@ -81,10 +81,6 @@ def _conv(node: Node, weight: Expr, frame: Window, groups: int, layout: str) -> 
             dilation=list(frame.dilation), groups=groups, data_layout="NHWC", kernel_layout=layout,
         )
     )  # fmt: skip
-
-
-def _weight(node: Node, index: int) -> Expr:
-    return node.real(index)
 
 
 def with_bias(node: Node, result: Expr, index: int, *, data: int = 0, weight: int = 1) -> Expr:
@@ -116,6 +112,36 @@ def _check_bias(node: Node, index: int, values: Any, x: QParams, w: QParams) -> 
         raise InputError(f"the scale of its bias, {float(given.scale):g}, does not fit its operands'")
 
 
+def transpose_conv(node: Node) -> Expr:
+    """Inputs: shape of the result, weight [O, H, W, I], data NHWC, bias.
+
+    SAME and VALID speak of the convolution that this one reverses, from the result to the data.
+    Written channels-first, the form in which TVM has it for floats too; the layout pass turns
+    it. A shape that is computed at run time must be the one that the file gives the result.
+    """
+    options, data, weight = node.options("TransposeConvOptions"), _shape4(node, 2), _shape4(node, 1)
+    wanted = node.numbers(0) if node.constant(0) is not None else list(node.outputs[0].shape)
+    if len(wanted) != 4 or wanted[0] != data[0] or wanted[3] != weight[0] or weight[3] != data[3]:
+        raise InputError(f"a weight of {list(weight)} does not make {wanted} of {list(data)}")
+    frame = window(options, (wanted[1], wanted[2]), (weight[1], weight[2]), dilated=False)
+    ends, extra = [], []
+    for i in range(2):
+        grown = (data[1 + i] - 1) * frame.strides[i] + frame.kernel[i] - frame.padding[i]
+        ends.append(max(grown - wanted[1 + i], 0))
+        extra.append(max(wanted[1 + i] - grown, 0))
+    first = node.write(relax.op.permute_dims(node.real(2), [0, 3, 1, 2]))
+    turned = node.write(relax.op.permute_dims(node.real(1), [3, 0, 1, 2]))
+    result = node.write(
+        relax.op.nn.conv2d_transpose(
+            first, turned, strides=list(frame.strides), padding=[*frame.padding[:2], *ends],
+            output_padding=extra, data_layout="NCHW", kernel_layout="IOHW",
+        )
+    )  # fmt: skip
+    last = node.write(relax.op.permute_dims(result, [0, 2, 3, 1]))
+    activation = options.FusedActivationFunction()
+    return node.result(with_bias(node, last, 3, data=2), activation)
+
+
 def fully_connected(node: Node) -> Expr:
     """Data [..., K] (flattened to rows unless keep_num_dims), weight [N, K]."""
     options = node.options("FullyConnectedOptions")
@@ -128,7 +154,7 @@ def fully_connected(node: Node) -> Expr:
     keep = bool(options.KeepNumDims()) and shape[-1] == weight[1]
     if not keep and (len(shape) != 2 or shape[-1] != weight[1]):
         data = node.write(relax.op.reshape(data, (int(np.prod(shape)) // weight[1], weight[1])))
-    turned = node.write(relax.op.permute_dims(_weight(node, 1), [1, 0]))
+    turned = node.write(relax.op.permute_dims(node.real(1), [1, 0]))
     result = node.write(relax.op.matmul(data, turned))
     return node.result(with_bias(node, result, 2), options.FusedActivationFunction())
 

@@ -21,7 +21,9 @@ from tvm_qat.importers.tflite.model import Graph, Model, Operator
 from tvm_qat.importers.tflite.tensors import tensor_of
 
 AGAIN = "copy or export it again"
-_KINDS = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
+_KINDS: dict[int, str] = {
+    value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)
+}
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, OverflowError, UnicodeDecodeError)
 """What reading outside the file, or text that is none, raises."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tvm_qat.importers.tflite import elementwise, linear, movement, pool, quantize, reduce
+from tvm_qat.importers.tflite import elementwise, linear, movement, pool, quantize, reduce, resize
 from tvm_qat.importers.tflite.elementwise import activation, binary, comparison, unary
 from tvm_qat.importers.tflite.node import Node
 from tvm_qat.ir import Expr, relax
@@ -76,6 +76,8 @@ TABLE: dict[str, Converter] = {
     "RELU_0_TO_1": elementwise.relu_0_to_1,
     "RELU_N1_TO_1": activation(2),
     "RESHAPE": movement.reshape,
+    "RESIZE_BILINEAR": resize.resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": resize.resize_nearest_neighbor,
     "REVERSE_V2": movement.reverse,
     "ROUND": unary(_op.round),
     "RSQRT": unary(_op.rsqrt),
@@ -97,5 +99,6 @@ TABLE: dict[str, Converter] = {
     "TANH": unary(_op.tanh),
     "TILE": movement.tile,
     "TRANSPOSE": movement.transpose,
+    "TRANSPOSE_CONV": linear.transpose_conv,
     "UNPACK": movement.unpack,
 }

@@ -64,7 +64,8 @@ def _params(quantization: Any, shape: tuple[int, ...], kind: str) -> QParams | N
         return None
     if quantization.DetailsType():
         raise UnsupportedError("its quantization is of a custom or blockwise kind, which is not supported")
-    scale = np.asarray(quantization.ScaleAsNumpy(), np.float64)
+    with np.errstate(invalid="ignore"):  # some of the bit patterns that are no number; refused below
+        scale = np.asarray(quantization.ScaleAsNumpy(), np.float64)
     given = quantization.ZeroPointLength()
     zero_point: Any = np.asarray(quantization.ZeroPointAsNumpy()) if given else np.zeros(1, np.int64)
     if kind in ("float32", "float16", "bool"):
