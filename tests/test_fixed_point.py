@@ -20,11 +20,15 @@ MODES = {
     "floor": decimal.ROUND_FLOOR,
     "ceil": decimal.ROUND_CEILING,
     "toward_zero": decimal.ROUND_DOWN,
+    "half_toward_zero": decimal.ROUND_HALF_DOWN,
+    "away_from_zero": decimal.ROUND_UP,
 }
 
 
 def rounded(x: np.float32, mode: str) -> int:
     """`x` as a whole number; half_up and half_down depend on the sign in decimal's words."""
+    if mode == "sign":
+        return 1 if x >= 0 else -1
     if mode == "half_up":
         name = decimal.ROUND_HALF_UP if x > 0 else decimal.ROUND_HALF_DOWN
     elif mode == "half_down":
@@ -62,7 +66,7 @@ def test_any_float_is_rounded_as_by_decimal(x: float):
 
 
 def test_every_mode_is_checked():
-    assert set(fixed_point.ROUNDINGS) == {*MODES, "half_up", "half_down"}
+    assert set(fixed_point.ROUNDINGS) == {*MODES, "half_up", "half_down", "sign"}
 
 
 def split(real: float) -> tuple[int, int]:

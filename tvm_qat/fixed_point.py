@@ -36,6 +36,19 @@ def _half_down(x: Float) -> Float:
     return np.asarray(whole - ((whole - x) >= np.float32(0.5)), np.float32)
 
 
+def _half_toward_zero(x: Float) -> Float:
+    whole = np.trunc(x)
+    return np.asarray(whole + np.sign(x) * (np.abs(x - whole) > np.float32(0.5)), np.float32)
+
+
+def _away_from_zero(x: Float) -> Float:
+    return np.asarray(np.copysign(np.ceil(np.abs(x)), x), np.float32)
+
+
+def _sign(x: Float) -> Float:
+    return np.where(x >= 0, np.float32(1), np.float32(-1))
+
+
 ROUNDINGS: dict[str, Callable[[Float], Float]] = {
     "half_even": np.rint,
     "half_away": _half_away,
@@ -44,11 +57,21 @@ ROUNDINGS: dict[str, Callable[[Float], Float]] = {
     "floor": np.floor,
     "ceil": np.ceil,
     "toward_zero": np.trunc,
+    "half_toward_zero": _half_toward_zero,
+    "away_from_zero": _away_from_zero,
+    "sign": _sign,
 }
-"""How a real number becomes a whole one. Each maps float32 to integral float32."""
+"""How a real number becomes a whole one. Each maps float32 to integral float32; `sign`, of bipolar
+quantization, to 1 from zero on and to -1 below."""
+
+NEAREST = ("half_even", "half_away", "half_up", "half_down", "half_toward_zero")
+"""Those that differ at ties only."""
 
 REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single")
-"""`half_even` multiplies in float32; the other two are LiteRT's integer forms."""
+"""`half_even` multiplies in float32; the other two are LiteRT's integer forms.
+
+What a caller may choose. Where a producer rounds in another way of ROUNDINGS, its requantize does
+too, after the multiplication in float32."""
 
 
 def quantize_multiplier(real: npt.NDArray[np.float64]) -> tuple[Int, Int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.kernels.harness import Array, Case, case
 from tests.kernels.linear_cases import integers
-from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
+from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS, ROUNDINGS
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qnn.arithmetic import QUANTIZE_FORMULAS
 from tvm_qat.qparams import QParams
@@ -144,6 +144,17 @@ def requantize_cases() -> list[Case]:
             case(
                 f"s8 to u16, {rounding}", lambda v, r=rounding: qnn.requantize(v, S8, U16, r), every("int8")
             ),
+        ]
+    for rounding in ROUNDINGS:
+        target = QParams(1.0, 5, "uint8")
+        source = QParams(np.float64(0.5), 0, "int32")
+        found += [
+            case(
+                f"{rounding} of halves",
+                lambda v, s=source, t=target, r=rounding: qnn.requantize(v, s, t, r),
+                accumulators(),
+            ),
+            case(f"channels, {rounding}", lambda v, r=rounding: qnn.requantize(v, scales, output, r), x),
         ]
     shifted = QParams(0.01, 100, "int32")
     return [*found, case("int32 zero point", lambda v: qnn.requantize(v, shifted, U8), accumulators())]

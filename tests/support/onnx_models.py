@@ -38,7 +38,12 @@ def model(
 
 def with_output_types(made: ModelProto) -> ModelProto:
     """Outputs need an element type for onnxruntime; inference finds it where it can."""
-    inferred = onnx.shape_inference.infer_shapes(made)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(made)
+    except onnx.shape_inference.InferenceError:  # operators that onnx does not know: float32
+        for output in made.graph.output:
+            output.type.tensor_type.elem_type = TensorProto.FLOAT
+        return made
     for output, found in zip(made.graph.output, inferred.graph.output, strict=True):
         output.type.CopyFrom(found.type)
     return made

@@ -88,6 +88,19 @@ def _half_down(x: PrimExpr) -> PrimExpr:
     return _ceil(x) - cast((_ceil(x) - x) >= float32(0.5), "float32")
 
 
+def _half_toward_zero(x: PrimExpr) -> PrimExpr:
+    step = _tir.Select(x < float32(0), float32(-1), float32(1))
+    return _whole(x) + _tir.Select(_tir.abs(x - _whole(x)) > float32(0.5), step, float32(0))
+
+
+def _away_from_zero(x: PrimExpr) -> PrimExpr:
+    return _tir.Select(x < float32(0), floor(x), _ceil(x))
+
+
+def _sign(x: PrimExpr) -> PrimExpr:
+    return _tir.Select(x >= float32(0), float32(1), float32(-1))
+
+
 _ROUNDINGS: dict[str, Callable[[PrimExpr], PrimExpr]] = {
     "half_even": _half_even_wide,
     "half_away": _half_away,
@@ -96,6 +109,9 @@ _ROUNDINGS: dict[str, Callable[[PrimExpr], PrimExpr]] = {
     "floor": floor,
     "ceil": _ceil,
     "toward_zero": _whole,
+    "half_toward_zero": _half_toward_zero,
+    "away_from_zero": _away_from_zero,
+    "sign": _sign,
 }
 
 

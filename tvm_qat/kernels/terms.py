@@ -29,7 +29,7 @@ from tvm_qat.ir import (
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands, Site
-from tvm_qat.qnn.arithmetic import F32, Array, clamp_bounds, multiplier, spread
+from tvm_qat.qnn.arithmetic import F32, INSIDE, Array, clamp_bounds, multiplier, spread
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
@@ -202,11 +202,11 @@ def requantized(
     zero_point = spread(target.zero_point, target.axis, ndim)
     axis = source.axis if source.axis is not None else target.axis
     values = centred(x, dtype, spread(source.zero_point, source.axis, ndim), operands)
-    if rounding == "half_even":
+    if rounding in fixed_point.ROUNDINGS:
         factor = multiplier(source, target)
         real = scaled(values, spread(factor, axis, ndim), operands)
         greatest = greatest_real(dtype, source.zero_point, factor, operands)
-        return saturated(real, zero_point, target, operands, greatest=greatest)
+        return saturated(real, zero_point, target, operands, rounding, greatest)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
     build = _fixed_double if rounding == "tflite" else _fixed_single
     step = build(values, spread(fixed, axis, ndim), spread(shift, axis, ndim), operands)
@@ -258,6 +258,12 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
         zero = np.zeros_like(zero_point)
         return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands)
     step = constant(scale, operands)
+    if formula.startswith(INSIDE):
+        shift, zero = constant(zero_point.astype(F32), operands), np.zeros_like(zero_point)
+        rounding = formula.removeprefix(INSIDE)
+        return saturated(
+            lambda s: ex.cast(x(s), "float32") / step(s) + shift(s), zero, output, operands, rounding
+        )
     return saturated(lambda s: ex.cast(x(s), "float32") / step(s), zero_point, output, operands, formula)
 
 

@@ -72,12 +72,18 @@ def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
         if formula == "reciprocal_zero_point_inside":
             shifted = (x * (F32(1) / scale)).astype(F32) + zero_point.astype(F32)
             return saturate(shifted.astype(F32), np.zeros_like(zero_point), params)
+        if formula.startswith(INSIDE):
+            shifted = (x / scale).astype(F32) + zero_point.astype(F32)
+            return saturate(shifted.astype(F32), np.zeros_like(zero_point), params, formula[len(INSIDE) :])
         assert formula == "nudged_range", formula
         return _quantize_nudged(x, scale, zero_point, params)
 
 
+INSIDE = "zero_point_inside_"
+
 QUANTIZE_FORMULAS = (
     *ROUNDINGS,
+    *(f"{INSIDE}{rounding}" for rounding in ROUNDINGS),
     "reciprocal_half_even",
     "reciprocal_zero_point_inside",
     "nudged_range",
@@ -85,6 +91,7 @@ QUANTIZE_FORMULAS = (
 """How `qnn.quantize` divides and rounds: the profile of the producer.
 
 - a name of ROUNDINGS: round(x / scale) + zero_point. ONNX and AIMET: half_even.
+- zero_point_inside_ and a name of ROUNDINGS: round(x / scale + zero_point). QONNX.
 - reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch.fake_quantize_per_tensor_affine
   and, with integer zero points, _per_channel_affine; quantized_decomposed.quantize_per_*; LSQ.
 - reciprocal_zero_point_inside: round(x * (1 / scale) + zero_point), half to even too.
@@ -126,15 +133,15 @@ def multiplier(source: QParams, target: QParams) -> Array:
 
 
 def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half_even") -> Array:
-    """From one grid to another; `rounding` is one of fixed_point.REQUANTIZE_ROUNDINGS."""
+    """From one grid to another; `rounding` is of fixed_point.REQUANTIZE_ROUNDINGS or ROUNDINGS."""
     zero_point = spread(target.zero_point, target.axis, q.ndim)
     axis = source.axis if source.axis is not None else target.axis
     values = centred(q, source)
-    if rounding == "half_even":
+    if rounding in ROUNDINGS:
         factor = spread(multiplier(source, target), axis, q.ndim)
         with np.errstate(over="ignore", invalid="ignore"):
             real = (values.astype(F32) * factor).astype(F32)
-        return saturate(real, zero_point, target)
+        return saturate(real, zero_point, target, rounding)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
     step = (
         fixed_point.multiply_by_quantized_multiplier

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
+from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS, ROUNDINGS
 from tvm_qat.ir import Call, Expr, Tuple, const, make_attrs, tvm
 from tvm_qat.qnn import register  # noqa: F401  (the operators must exist before they are called)
 from tvm_qat.qnn.arithmetic import QUANTIZE_FORMULAS
@@ -59,8 +59,8 @@ def dequantize_at_run_time(
 
 
 def requantize(data: Expr, source: QParams, output: QParams, rounding: str = "half_even") -> Expr:
-    """data: integers on `source` -> integers on `output`; rounding: REQUANTIZE_ROUNDINGS."""
-    assert rounding in REQUANTIZE_ROUNDINGS, rounding
+    """data: integers on `source` -> integers on `output`; rounding: REQUANTIZE_ROUNDINGS, ROUNDINGS."""
+    assert rounding in (*REQUANTIZE_ROUNDINGS, *ROUNDINGS), rounding
     attrs = attributes_of("input", source) | attributes_of("output", output)
     args = [data, *operands_of(source), *operands_of(output)]
     return _call("qnn.requantize", args, rounding=rounding, **attrs)

@@ -5,7 +5,7 @@ check     what must hold before anything is translated
 inputs    graph inputs -> parameters
 graph     the walk: node by node, constants folded, source names kept
 table     (domain, operator) -> converter
-qdq qoperator microsoft dynamic          quantization
+qdq qoperator microsoft dynamic qonnx    quantization
 conv pool floats stock                   everything else
 """
 

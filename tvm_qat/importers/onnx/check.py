@@ -11,16 +11,16 @@ from collections import Counter
 from dataclasses import replace
 
 import onnx
-from onnx import ModelProto, NodeProto, checker, shape_inference
+from onnx import ModelProto, NodeProto, checker, helper, shape_inference
 
 from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.names import without_translation
 from tvm_qat.importers.onnx.load import Model, node_label
 from tvm_qat.importers.onnx.order import sorted_nodes
-from tvm_qat.importers.onnx.table import converter_of
+from tvm_qat.importers.onnx.table import SHAPE_KEEPING, converter_of, is_standard
 
-OLDEST_OPSET = 10
-"""The first with QuantizeLinear."""
+OLDEST_OPSET = 9
+"""What the first exporters of QONNX and NEMO wrote; QuantizeLinear came with the next."""
 
 
 def checked(model: Model) -> Model:
@@ -37,11 +37,16 @@ def element_types(model: Model) -> dict[str, int]:
     """The ONNX element type of every value that type inference can name.
 
     Declared shapes of intermediate values and outputs are dropped first: exporters leave stale
-    ones behind, and those of the inputs decide.
+    ones behind, and those of the inputs decide. Operators that onnx does not know, but that give
+    what they take, stand there as Identity.
     """
     bare = ModelProto()
     bare.CopyFrom(model.proto)
     del bare.graph.value_info[:]
+    for node in bare.graph.node:
+        if node.op_type in SHAPE_KEEPING and not is_standard(node.domain, node.op_type):
+            replaced = helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
+            node.CopyFrom(replaced)
     for output in bare.graph.output:
         output.type.tensor_type.ClearField("shape")
     try:
@@ -111,7 +116,7 @@ def _check_nodes(model: Model) -> None:
         "" if entry.domain == "ai.onnx" else entry.domain: entry.version for entry in model.proto.opset_import
     } | {"": model.opset}
     for node in model.proto.graph.node:
-        if node.domain:
+        if not is_standard(node.domain, node.op_type):
             continue
         repeated = [name for name, count in Counter(a.name for a in node.attribute).items() if count > 1]
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qoperator, resize
+from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qonnx, qoperator, resize
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import stock
 from tvm_qat.ir import BlockBuilder
@@ -73,8 +73,18 @@ _FOLDED_ONLY = ("Constant", "Identity")
 _TABLE: dict[tuple[str, str], Converter] = {
     **{("", name): stock for name in (*_STOCK, *_FOLDED_ONLY)},
     **{("", name): function for name, function in _OWN.items()},
+    **{(domain, name): function for domain in qonnx.DOMAINS for name, function in qonnx.CONVERTERS.items()},
     **{("com.microsoft", name): function for name, function in _MICROSOFT.items()},
 }
+
+
+SHAPE_KEEPING = tuple(qonnx.CONVERTERS)
+"""Operators that onnx does not know and whose result has the shape and type of their first input."""
+
+
+def is_standard(domain: str, op: str) -> bool:
+    """Whether onnx itself knows the operator. QONNX's may stand in its domain, where it does not."""
+    return not domain and op not in qonnx.CONVERTERS
 
 
 def converter_of(domain: str, op: str) -> Converter | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tvm_qat.fixed_point import NEAREST, ROUNDINGS
 from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, op_name, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold import functions, linear, movement
@@ -28,6 +29,9 @@ def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula:
     cut = narrowed(target, value.low, value.high, formula) if value.clamped else target
     if cut is None:
         return Skip("off-grid", "its clip has no exact bound on the grid of its result")
+    rounding = _kept_rounding(rounding, formula, cut)
+    if isinstance(rounding, Skip):
+        return rounding
     if isinstance(value, Carried):
         if None not in (value.params.axis, cut.axis) and value.params.axis != cut.axis:
             return Skip("per-channel", "its input and its result are quantized along different axes")
@@ -35,10 +39,25 @@ def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula:
     return _resolve(walk, value, cut, rounding, formula)
 
 
+def _kept_rounding(rounding: str, formula: str, target: QParams) -> str | Skip:
+    """How a requantize rounds: as its producer does, unless the caller chose LiteRT's integers for it.
+
+    A rounding that looks at the sign, of a value that contains the zero point, is not one of the
+    value itself.
+    """
+    producer = formula.removeprefix(arithmetic.INSIDE)
+    if producer not in ROUNDINGS or (producer in NEAREST and rounding != "half_even"):
+        return rounding
+    if producer in ("toward_zero", "away_from_zero", "sign") and producer != formula:
+        if np.any(target.zero_point):
+            return Skip("no-rule", f"its result is rounded {producer} together with a zero point")
+    return producer
+
+
 def _requantize(walk: Walk, value: Carried, target: QParams, rounding: str) -> Expr:
     if is_const(value.q):
         return const(arithmetic.requantize(array_of(value.q), value.params, target, rounding))
-    if value.params.same_grid(target):
+    if value.params.same_grid(target) and rounding != "sign":
         inside = target.range[0] <= value.params.range[0] and value.params.range[1] <= target.range[1]
         if inside:
             return value.q
@@ -63,6 +82,8 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
         return walk.emit(build.lut(source.q, entries), value.source)
     if target.per_channel:
         return Skip("per-channel", "its result is quantized per channel")
+    if rounding in ROUNDINGS and rounding not in NEAREST:
+        return Skip("no-rule", f"its result is rounded by {rounding}, and not to the nearest step")
     if name not in _RESOLVERS:
         return Skip("width", f"{name} is a table only of one 8-bit tensor with scalar constants")
     return _RESOLVERS[name](walk, value, target, rounding)
