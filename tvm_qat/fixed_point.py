@@ -46,7 +46,7 @@ def _away_from_zero(x: Float) -> Float:
 
 
 def _sign(x: Float) -> Float:
-    return np.where(x >= 0, np.float32(1), np.float32(-1))
+    return np.asarray(np.where(x >= 0, 1, -1), np.float32)
 
 
 ROUNDINGS: dict[str, Callable[[Float], Float]] = {

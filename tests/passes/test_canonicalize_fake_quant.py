@@ -112,6 +112,103 @@ def test_a_written_out_chain_is_recognized_and_keeps_its_numbers(name: str) -> N
     check_same_numbers(mod, after, [ties])
 
 
+def _rounded_by(rounding: Callable[[Expr], Expr], **options: Any) -> Callable[[Graph, Expr], Expr]:
+    def body(b: Graph, x: Expr) -> Expr:
+        reciprocal = options.get("reciprocal", False)
+        value = b(relax.op.multiply(x, f32(8)) if reciprocal else relax.op.divide(x, f32(0.125)))
+        return b(relax.op.multiply(b(relax.op.clip(b(rounding(value)), -8, 7)), f32(0.125)))
+
+    return body
+
+
+def _zero_point_inside(b: Graph, x: Expr) -> Expr:
+    """Ties to even are ties to odd of the value itself."""
+    q = b(relax.op.round(b(relax.op.add(b(relax.op.divide(x, f32(0.125))), f32(3)))))
+    q = b(relax.op.subtract(b(relax.op.clip(q, 0, 15)), f32(3)))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _negated_zero_point(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.round(b(relax.op.subtract(b(relax.op.divide(x, f32(0.125))), f32(-3)))))
+    q = b(relax.op.add(b(relax.op.clip(q, 0, 15)), f32(-3)))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _through_integers(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.astype(b(relax.op.round(b(relax.op.divide(x, f32(0.125))))), "int32"))
+    q = b(relax.op.astype(b(relax.op.clip(q, -8, 7)), "float32"))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _through_bytes(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.clip(b(relax.op.round(b(relax.op.divide(x, f32(0.125))))), -128, 127))
+    q = b(relax.op.astype(b(relax.op.astype(q, "int8")), "float32"))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _cut_by_a_cast(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.astype(b(relax.op.divide(x, f32(0.125))), "int32"))
+    q = b(relax.op.clip(b(relax.op.astype(q, "float32")), -8, 7))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _clipped_as_it_came(b: Graph, x: Expr) -> Expr:
+    """PACT: the range is a clip of the input."""
+    q = b(relax.op.round(b(relax.op.divide(b(relax.op.clip(x, 0, 1.875)), f32(0.125)))))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _shapes_that_mean_the_same(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.clip(b(relax.op.round(b(relax.op.divide(x, f32([0.125]))))), -8, 7))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+SPELLINGS: dict[str, Callable[[Graph, Expr], Expr]] = {
+    "floor": _rounded_by(relax.op.floor),
+    "ceil": _rounded_by(relax.op.ceil),
+    "trunc": _rounded_by(relax.op.trunc),
+    "floor of a product": _rounded_by(relax.op.floor, reciprocal=True),
+    "an odd zero point inside the rounding": _zero_point_inside,
+    "a negated zero point": _negated_zero_point,
+    "through int32": _through_integers,
+    "through int8": _through_bytes,
+    "cut by a cast": _cut_by_a_cast,
+    "clipped as it came": _clipped_as_it_came,
+    "a scale of shape [1] and one of shape []": _shapes_that_mean_the_same,
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_other_spellings_are_recognized_and_keep_their_numbers(name: str) -> None:
+    mod = graph(SPELLINGS[name], x=SHAPE)
+    after = canonicalize_fake_quant(mod)
+    assert names_of(after)[-1] == "qnn.fake_quantize" and len(names_of(after)) <= 2
+    ties = (np.arange(-480, 480) / 32).astype(np.float32).reshape(80, 3, 4)
+    check_same_numbers(mod, after, [ties])
+
+
+def test_a_constant_may_be_written_as_a_chain_too() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b(relax.op.add(x, _chain(b, f32(np.linspace(-2, 2, 12).reshape(3, 4)), reciprocal=True)))
+
+    mod = graph(before, x=SHAPE)
+    after = canonicalize_fake_quant(mod)
+    assert "qnn.fake_quantize" in names_of(after)
+    check_same_numbers(mod, after)
+
+
+def test_a_clip_of_integers_joins_the_quantize_before_it() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b(relax.op.clip(b(qnn.quantize(x, grid(0.5))), -8, 7))
+
+    def expected(b: Graph, x: Expr) -> Expr:
+        return b(qnn.quantize(x, grid(0.5, qmin=-8, qmax=7)))
+
+    mod = graph(before, x=SHAPE)
+    after = check_rewrite(canonicalize_fake_quant, mod, graph(expected, x=SHAPE))
+    check_same_numbers(mod, after)
+
+
 @pytest.mark.parametrize("name", ["plain", "odd zero point", "maximum and minimum"])
 def test_constants_may_stand_on_either_side(name: str) -> None:
     """Importers write x * s and s * x, max(x, low) and max(low, x) alike."""
@@ -166,15 +263,21 @@ def _negative_scale(b: Graph, x: Expr) -> Expr:
     return b(relax.op.multiply(_chain(b, x), f32(-1)))
 
 
-def _floor_alone(b: Graph, x: Expr) -> Expr:
-    q = b(relax.op.clip(b(relax.op.floor(b(relax.op.divide(x, f32(0.125))))), -8, 7))
+def _rounded_around_a_zero_point_by_a_reciprocal(b: Graph, x: Expr) -> Expr:
+    """No formula of ours multiplies by a reciprocal and rounds up a sum with the zero point."""
+    q = b(relax.op.ceil(b(relax.op.add(b(relax.op.multiply(x, f32(8))), f32(3)))))
+    q = b(relax.op.subtract(b(relax.op.clip(q, 0, 15)), f32(3)))
     return b(relax.op.multiply(q, f32(0.125)))
 
 
-def _odd_zero_point_inside_the_rounding(b: Graph, x: Expr) -> Expr:
-    """Ties to even become ties to odd: not what any grid of ours does."""
-    q = b(relax.op.round(b(relax.op.add(b(relax.op.divide(x, f32(0.125))), f32(3)))))
-    q = b(relax.op.subtract(b(relax.op.clip(q, 0, 15)), f32(3)))
+def _wrapped_before_it_is_clipped(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.astype(b(relax.op.round(b(relax.op.divide(x, f32(0.125))))), "int8"))
+    q = b(relax.op.clip(b(relax.op.astype(q, "float32")), -8, 7))
+    return b(relax.op.multiply(q, f32(0.125)))
+
+
+def _clipped_off_the_grid(b: Graph, x: Expr) -> Expr:
+    q = b(relax.op.round(b(relax.op.divide(b(relax.op.clip(x, -1.03, 0.875)), f32(0.125)))))
     return b(relax.op.multiply(q, f32(0.125)))
 
 
@@ -185,8 +288,9 @@ NO_CHAINS: dict[str, Callable[[Graph, Expr], Expr]] = {
     "scale over x": _scale_over_x,
     "a zero point that never leaves": _zero_point_never_leaves,
     "rounded twice": _rounded_twice,
-    "floor alone": _floor_alone,
-    "an odd zero point inside the rounding": _odd_zero_point_inside_the_rounding,
+    "rounded up around a zero point, by a reciprocal": _rounded_around_a_zero_point_by_a_reciprocal,
+    "wrapped before it is clipped": _wrapped_before_it_is_clipped,
+    "clipped off the grid": _clipped_off_the_grid,
     "bounds that are no whole numbers": lambda b, x: _chain(b, x, low=-7.5, high=7.5),
     "more than 16 bits": lambda b, x: _chain(b, x, low=-70000, high=70000),
     "bounds that leave out the zero point": lambda b, x: _chain(b, x, low=1, high=15),

@@ -29,7 +29,7 @@ from tvm_qat.ir import (
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands, Site
-from tvm_qat.qnn.arithmetic import F32, INSIDE, Array, clamp_bounds, multiplier, spread
+from tvm_qat.qnn.arithmetic import F32, INSIDE, RECIPROCAL, Array, clamp_bounds, multiplier, spread
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
@@ -251,12 +251,13 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
     zero_point = spread(output.zero_point, output.axis, ndim)
     if formula == "nudged_range":
         return _nudged(x, scale, zero_point, output, operands)
-    if formula == "reciprocal_half_even":
-        return saturated(scaled(x, F32(1) / scale, operands), zero_point, output, operands)
     if formula == "reciprocal_zero_point_inside":
         steps, shift = scaled(x, F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
         zero = np.zeros_like(zero_point)
         return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands)
+    if formula.startswith(RECIPROCAL):
+        steps, rounding = scaled(x, F32(1) / scale, operands), formula.removeprefix(RECIPROCAL)
+        return saturated(steps, zero_point, output, operands, rounding)
     step = constant(scale, operands)
     if formula.startswith(INSIDE):
         shift, zero = constant(zero_point.astype(F32), operands), np.zeros_like(zero_point)

@@ -67,24 +67,28 @@ def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         if formula in ROUNDINGS:
             return saturate((x / scale).astype(F32), zero_point, params, formula)
-        if formula == "reciprocal_half_even":
-            return saturate((x * (F32(1) / scale)).astype(F32), zero_point, params)
         if formula == "reciprocal_zero_point_inside":
             shifted = (x * (F32(1) / scale)).astype(F32) + zero_point.astype(F32)
             return saturate(shifted.astype(F32), np.zeros_like(zero_point), params)
+        if formula.startswith(RECIPROCAL):
+            steps = (x * (F32(1) / scale)).astype(F32)
+            return saturate(steps, zero_point, params, formula.removeprefix(RECIPROCAL))
         if formula.startswith(INSIDE):
             shifted = (x / scale).astype(F32) + zero_point.astype(F32)
-            return saturate(shifted.astype(F32), np.zeros_like(zero_point), params, formula[len(INSIDE) :])
+            return saturate(
+                shifted.astype(F32), np.zeros_like(zero_point), params, formula.removeprefix(INSIDE)
+            )
         assert formula == "nudged_range", formula
         return _quantize_nudged(x, scale, zero_point, params)
 
 
 INSIDE = "zero_point_inside_"
+RECIPROCAL = "reciprocal_"
 
 QUANTIZE_FORMULAS = (
     *ROUNDINGS,
     *(f"{INSIDE}{rounding}" for rounding in ROUNDINGS),
-    "reciprocal_half_even",
+    *(f"{RECIPROCAL}{rounding}" for rounding in ROUNDINGS),
     "reciprocal_zero_point_inside",
     "nudged_range",
 )
@@ -92,8 +96,9 @@ QUANTIZE_FORMULAS = (
 
 - a name of ROUNDINGS: round(x / scale) + zero_point. ONNX and AIMET: half_even.
 - zero_point_inside_ and a name of ROUNDINGS: round(x / scale + zero_point). QONNX.
-- reciprocal_half_even: round(x * (1 / scale)) + zero_point. torch.fake_quantize_per_tensor_affine
-  and, with integer zero points, _per_channel_affine; quantized_decomposed.quantize_per_*; LSQ.
+- reciprocal_ and a name of ROUNDINGS: round(x * (1 / scale)) + zero_point. reciprocal_half_even
+  is torch's: fake_quantize_per_tensor_affine and, with integer zero points, _per_channel_affine;
+  quantized_decomposed.quantize_per_*; LSQ.
 - reciprocal_zero_point_inside: round(x * (1 / scale) + zero_point), half to even too.
   torch.quantize_per_channel. (torch.quantize_per_tensor, and fake_quantize_per_channel_affine
   with float zero points, fuse the multiplication and the addition, which no formula here does.)

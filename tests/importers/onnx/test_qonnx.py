@@ -56,7 +56,9 @@ def values() -> np.ndarray:
 
 @pytest.mark.parametrize("rounding_mode", MODES)
 @pytest.mark.parametrize("zero", [0, 3])
-@pytest.mark.parametrize(("bits", "signed", "narrow"), [(4, 1, 0), (2, 1, 1), (8, 0, 0), (3, 0, 1), (12, 1, 0)])
+@pytest.mark.parametrize(
+    ("bits", "signed", "narrow"), [(4, 1, 0), (2, 1, 1), (8, 0, 0), (3, 0, 1), (12, 1, 0)]
+)
 def test_quant_is_that_of_the_specification(bits, signed, narrow, zero, rounding_mode):
     attrs = {"signed": signed, "narrow": narrow, "rounding_mode": rounding_mode}
     found = simulate(quant(0.25, zero, bits, **attrs), {"x": values()})["y"]
@@ -147,7 +149,8 @@ def layers(rounding_mode: str = "ROUND", *, bipolar: bool = False):
     ]
     constants = {
         "s1": f32(0.125), "s2": f32(0.5), "z": f32(0), "b": f32(4),
-        "w1": rng.normal(0, 0.5, (8, 3, 3, 3)).astype(F32), "w2": rng.normal(0, 0.5, (4, 8, 1, 1)).astype(F32),
+        "w1": rng.normal(0, 0.5, (8, 3, 3, 3)).astype(F32),
+        "w2": rng.normal(0, 0.5, (4, 8, 1, 1)).astype(F32),
     }  # fmt: skip
     return model(nodes, {"x": (1, 3, 6, 6)}, ["y"], constants)
 

@@ -5,7 +5,8 @@ check     what must hold before anything is translated
 inputs    graph inputs -> parameters
 graph     the walk: node by node, constants folded, source names kept
 table     (domain, operator) -> converter
-qdq qoperator microsoft dynamic qonnx    quantization
+chains      nodes that write fake quantization out, which are not folded
+qdq qoperator microsoft dynamic qonnx horizon    quantization
 conv pool floats stock                   everything else
 """
 

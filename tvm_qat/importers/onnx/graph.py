@@ -10,6 +10,7 @@ from typing import Any
 from onnx import NodeProto, helper
 
 from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.onnx.chains import ARITHMETIC, written_out
 from tvm_qat.importers.onnx.check import element_types
 from tvm_qat.importers.onnx.fold import constant_of, folded
 from tvm_qat.importers.onnx.grids import emit
@@ -42,13 +43,17 @@ from tvm_qat.ir import (
 
 @dataclass
 class Scope:
-    """What the walk knows so far: values by name, element types, the last variable of each node."""
+    """What the walk knows so far: values by name, element types, the last variable of each node.
+
+    used : values that something reads. kept : nodes that are not folded even if all is constant.
+    """
 
     model: Model
     builder: BlockBuilder
     values: dict[str, Expr]
     types: Mapping[str, int]
     used: frozenset[str]
+    kept: frozenset[str]
     marks: list[tuple[Var, str]] = field(default_factory=list)
 
 
@@ -56,7 +61,9 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModu
     """The model as a module with one function `main`, its body one dataflow block."""
     params = parameters(model, input_shapes)
     types = element_types(model)
-    scope = Scope(model, BlockBuilder(), dict(params), types, _used(model))
+    scope = Scope(
+        model, BlockBuilder(), dict(params), types, _used(model), written_out(model.proto.graph.node)
+    )
     _add_initializers(scope)
     try:
         with scope.builder.function("main", list(params.values())):
@@ -137,7 +144,7 @@ def _folded(scope: Scope, proto: NodeProto, inputs: Sequence[Expr | None]) -> li
         attrs = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
         cut = slice(attrs.get("start", 0), attrs.get("end"))
         return None if shape is None else [const(shape[cut], "int64")]
-    if not all(value is None or is_const(value) for value in inputs):
+    if proto.name in scope.kept or not all(value is None or is_const(value) for value in inputs):
         return None
     operands = [None if value is None else array_of(value) for value in inputs]
     arrays = folded(proto, scope.model.opset, operands)
@@ -173,7 +180,10 @@ def _results(scope: Scope, node: Node) -> list[Expr]:
     converter = converter_of(node.domain, node.op)
     assert converter is not None, node.op
     try:
-        made = converter(scope.builder, node)
+        if node.name in scope.kept and node.op in ARITHMETIC and len(node.inputs) == 2:
+            made = ARITHMETIC[node.op](node.require(0), node.require(1))
+        else:
+            made = converter(scope.builder, node)
         parts = [
             part for expr in (made if isinstance(made, list | tuple) else [made]) for part in _fields(expr)
         ]

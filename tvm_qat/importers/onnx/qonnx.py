@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers.onnx.grids import emit
 from tvm_qat.importers.onnx.node import Node
-from tvm_qat.ir import BlockBuilder, Expr, dtype_of, is_const
+from tvm_qat.ir import BlockBuilder, Expr, array_of, dtype_of, is_const
 from tvm_qat.qnn import build
 from tvm_qat.qnn.arithmetic import INSIDE
 from tvm_qat.qparams import STORAGE_RANGE, QParams
@@ -39,6 +39,7 @@ ROUNDINGS = {
 """QONNX looks at magnitudes: its UP is away from zero, its HALF_UP sends ties there."""
 
 MOST_BITS = 16
+NO_ZERO_POINT = np.zeros((), np.int32)
 
 
 def quant(_builder: BlockBuilder, node: Node) -> Expr:
@@ -83,16 +84,16 @@ def trunc(builder: BlockBuilder, node: Node) -> Expr:
     else:
         target, coarse = scale, scale * 2.0 ** (_bits(node, 3) - bits)
         low, high = STORAGE_RANGE["int16"]
-    whole = QParams(scale, 0, "int32", axis if scale.ndim else None)
+    whole = QParams(scale, NO_ZERO_POINT, "int32", axis if scale.ndim else None)
     fine = emit(builder, build.fake_quantize(_data(node), whole))
-    storage = _storage(low, high, np.zeros((), np.int32))
-    steps = QParams(coarse, 0, storage, axis if coarse.ndim else None, low, high)
+    storage = _storage(low, high, NO_ZERO_POINT)
+    steps = QParams(coarse, NO_ZERO_POINT, storage, axis if coarse.ndim else None, low, high)
     q = emit(builder, build.quantize(fine, steps, _rounding(node, "FLOOR")))
     return build.dequantize(q, steps.with_(scale=np.broadcast_to(target, coarse.shape)))
 
 
 def _bipolar(node: Node, scale: Array, axis: int | None) -> Expr:
-    params = QParams(scale, 0, "int8", axis, -1, 1)
+    params = QParams(scale, NO_ZERO_POINT, "int8", axis, -1, 1)
     return build.fake_quantize(_data(node), params, "sign")
 
 
@@ -173,7 +174,7 @@ def _constant(node: Node, index: int, what: str) -> Array:
     value = node.require(index)
     if not is_const(value):
         raise UnsupportedError(f"its {what} is computed at run time; export with constant parameters")
-    values: Array = node.constant(index)
+    values = array_of(value)
     if values.size == 0:
         raise InputError(f"its {what} is empty")
     return values

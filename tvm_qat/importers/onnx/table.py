@@ -10,7 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvm_qat.importers.onnx import conv, dynamic, floats, microsoft, pool, qdq, qonnx, qoperator, resize
+from tvm_qat.importers.onnx import (
+    conv,
+    dynamic,
+    floats,
+    horizon,
+    microsoft,
+    pool,
+    qdq,
+    qonnx,
+    qoperator,
+    resize,
+)
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import stock
 from tvm_qat.ir import BlockBuilder
@@ -74,11 +85,16 @@ _TABLE: dict[tuple[str, str], Converter] = {
     **{("", name): stock for name in (*_STOCK, *_FOLDED_ONLY)},
     **{("", name): function for name, function in _OWN.items()},
     **{(domain, name): function for domain in qonnx.DOMAINS for name, function in qonnx.CONVERTERS.items()},
+    **{
+        (domain, name): function
+        for domain in horizon.DOMAINS
+        for name, function in horizon.CONVERTERS.items()
+    },
     **{("com.microsoft", name): function for name, function in _MICROSOFT.items()},
 }
 
 
-SHAPE_KEEPING = tuple(qonnx.CONVERTERS)
+SHAPE_KEEPING = (*qonnx.CONVERTERS, *set(horizon.CONVERTERS) - {"HzQuantize", "HzDequantize"})
 """Operators that onnx does not know and whose result has the shape and type of their first input."""
 
 

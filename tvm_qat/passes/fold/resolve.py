@@ -29,9 +29,10 @@ def requantized(walk: Walk, value: Any, target: QParams, rounding: str, formula:
     cut = narrowed(target, value.low, value.high, formula) if value.clamped else target
     if cut is None:
         return Skip("off-grid", "its clip has no exact bound on the grid of its result")
-    rounding = _kept_rounding(rounding, formula, cut)
-    if isinstance(rounding, Skip):
-        return rounding
+    kept = _kept_rounding(rounding, formula, cut)
+    if isinstance(kept, Skip):
+        return kept
+    rounding = kept
     if isinstance(value, Carried):
         if None not in (value.params.axis, cut.axis) and value.params.axis != cut.axis:
             return Skip("per-channel", "its input and its result are quantized along different axes")
@@ -45,12 +46,12 @@ def _kept_rounding(rounding: str, formula: str, target: QParams) -> str | Skip:
     A rounding that looks at the sign, of a value that contains the zero point, is not one of the
     value itself.
     """
-    producer = formula.removeprefix(arithmetic.INSIDE)
+    producer = formula.removeprefix(arithmetic.INSIDE).removeprefix(arithmetic.RECIPROCAL)
     if producer not in ROUNDINGS or (producer in NEAREST and rounding != "half_even"):
         return rounding
-    if producer in ("toward_zero", "away_from_zero", "sign") and producer != formula:
-        if np.any(target.zero_point):
-            return Skip("no-rule", f"its result is rounded {producer} together with a zero point")
+    signed = producer in ("toward_zero", "away_from_zero", "sign")
+    if signed and formula.startswith(arithmetic.INSIDE) and np.any(target.zero_point):
+        return Skip("no-rule", f"its result is rounded by {producer} together with a zero point")
     return producer
 
 
