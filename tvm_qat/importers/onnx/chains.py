@@ -10,16 +10,11 @@ from collections.abc import Iterable
 
 from onnx import NodeProto, TensorProto
 
-from tvm_qat.ir import relax
+from tvm_qat.importers.onnx.node import Node
+from tvm_qat.importers.onnx.tensors import storage_dtype
+from tvm_qat.ir import Expr, relax
 
 _SCALED = ("Div", "Mul")
-ARITHMETIC = {
-    "Add": relax.op.add,
-    "Div": relax.op.divide,
-    "Mul": relax.op.multiply,
-    "Sub": relax.op.subtract,
-}
-"""What TVM's own converters would fold by themselves."""
 
 _BETWEEN = ("Add", "Cast", "Clip", "Max", "Min", "Sub")
 _ROUNDED = ("Ceil", "Floor", "Round")
@@ -69,3 +64,21 @@ def _reach(node: NodeProto, links: dict[str, NodeProto], *, up: bool) -> list[st
             return []
         if node.op_type in _SCALED:
             return path
+
+
+def written(node: Node) -> Expr | None:
+    """The node as one operator of Relax, where TVM's converter would fold it or write a cast out."""
+    if node.op == "Cast":
+        return relax.op.astype(node.require(0), storage_dtype(node.whole("to", 0)))
+    operator = _ARITHMETIC.get(node.op)
+    return operator(node.require(0), node.require(1)) if operator and len(node.inputs) == 2 else None
+
+
+_ARITHMETIC = {
+    "Add": relax.op.add,
+    "Div": relax.op.divide,
+    "Max": relax.op.maximum,
+    "Min": relax.op.minimum,
+    "Mul": relax.op.multiply,
+    "Sub": relax.op.subtract,
+}

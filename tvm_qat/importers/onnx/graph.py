@@ -10,7 +10,7 @@ from typing import Any
 from onnx import NodeProto, helper
 
 from tvm_qat.errors import InputError, UnsupportedError, located
-from tvm_qat.importers.onnx.chains import ARITHMETIC, written_out
+from tvm_qat.importers.onnx.chains import written, written_out
 from tvm_qat.importers.onnx.check import element_types
 from tvm_qat.importers.onnx.fold import constant_of, folded
 from tvm_qat.importers.onnx.grids import emit
@@ -180,10 +180,8 @@ def _results(scope: Scope, node: Node) -> list[Expr]:
     converter = converter_of(node.domain, node.op)
     assert converter is not None, node.op
     try:
-        if node.name in scope.kept and node.op in ARITHMETIC and len(node.inputs) == 2:
-            made = ARITHMETIC[node.op](node.require(0), node.require(1))
-        else:
-            made = converter(scope.builder, node)
+        made = written(node) if node.name in scope.kept else None
+        made = converter(scope.builder, node) if made is None else made
         parts = [
             part for expr in (made if isinstance(made, list | tuple) else [made]) for part in _fields(expr)
         ]
