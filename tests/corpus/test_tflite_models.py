@@ -20,12 +20,6 @@ STEPS = {
 }
 """Largest difference allowed, in steps of the output, where it is not one."""
 
-WAITING = ("micro_speech_lstm", "trained_lstm_int8")
-
-
-def _models() -> list[Path]:
-    return [path for path in tflite_models() if not path.name.startswith(WAITING)]
-
 
 def _vectors(path: Path, names: list[str], outputs: list[str]) -> tuple[dict, dict]:
     if not golden_file(path).exists():
@@ -35,7 +29,7 @@ def _vectors(path: Path, names: list[str], outputs: list[str]) -> tuple[dict, di
         return inputs, {outputs[0]: arrays["golden"]}
 
 
-@pytest.mark.parametrize("path", _models(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", tflite_models(), ids=lambda path: path.name)
 def test_compiled_model_matches_its_vectors(path: Path) -> None:
     package = tvm_qat.compile(path, "native")
     info = {output.name: output for output in package.outputs}

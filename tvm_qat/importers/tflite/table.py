@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from tvm_qat.importers.tflite import elementwise, linear, movement, pool, quantize, reduce, resize
+from tvm_qat.importers.tflite import elementwise, linear, lstm, movement, pool, quantize, reduce, resize
 from tvm_qat.importers.tflite.elementwise import activation, binary, comparison, unary
 from tvm_qat.importers.tflite.node import Node
 from tvm_qat.ir import Expr, relax
@@ -100,5 +100,6 @@ TABLE: dict[str, Converter] = {
     "TILE": movement.tile,
     "TRANSPOSE": movement.transpose,
     "TRANSPOSE_CONV": linear.transpose_conv,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": lstm.unidirectional_sequence_lstm,
     "UNPACK": movement.unpack,
 }

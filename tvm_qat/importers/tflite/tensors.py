@@ -15,6 +15,9 @@ from tvm_qat.qparams import STORAGE_RANGE, QParams
 MOST_ELEMENTS = 1 << 40
 """Larger than any memory."""
 
+MOST_STATE = 1 << 24
+"""Of a state that an operator keeps: unlike data, nothing in the file stands behind its size."""
+
 
 def tensor_of(tensor: Any, buffers: list[Any]) -> Tensor:
     """tensor: `tflite.Tensor`; buffers: the file's `tflite.Buffer`s."""
@@ -39,7 +42,18 @@ def _tensor(tensor: Any, name: str, buffers: list[Any]) -> Tensor:
         raise InputError(f"its buffer {index} is not among the file's {len(buffers)}")
     dtype = "int8" if kind == "int4" else kind
     data = _data(buffers[index], shape, kind) if kind != "resource" else None
-    return Tensor(name, shape, dtype, data, _params(tensor.Quantization(), shape, kind))
+    params = _params(tensor.Quantization(), shape, kind)
+    if tensor.IsVariable() and data is None:
+        data = _zeros(shape, dtype, params)
+    return Tensor(name, shape, dtype, data, params)
+
+
+def _zeros(shape: tuple[int, ...], dtype: str, params: QParams | None) -> npt.NDArray[Any]:
+    """What a state that an operator keeps to itself begins with: a view of one element."""
+    if math.prod(shape) > MOST_STATE:
+        raise InputError(f"a state of shape {list(shape)} is impossible")
+    zero = 0 if params is None else int(params.zero_point.reshape(-1)[0])
+    return np.broadcast_to(np.asarray(zero, dtype), shape)
 
 
 def _data(buffer: Any, shape: tuple[int, ...], kind: str) -> npt.NDArray[Any] | None:
