@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.tflite_models import constant, one, tensor
+from tests.support.tflite_models import constant, graph, model, one, operator, tensor
 
 Case = tuple[str, bytes, int]
 RNG = np.random.default_rng(7)
@@ -324,6 +324,37 @@ def grids() -> Iterator[Case]:
     yield "ADD of 16 bits", one("ADD", wide, "AddOptions"), 1
 
 
+def recurrent() -> Iterator[Case]:
+    """Three steps of four units; the cell is clipped, the hidden state has a zero point."""
+    units, width, hidden, h_scale = 4, 5, -1, 1 / 128
+    tensors = [_x(2, 3, width)]
+    scales = RNG.uniform(0.01, 0.03, 8).tolist()
+    for index, scale in enumerate(scales):
+        shape = (units, width if index < 4 else units)
+        tensors.append(constant(f"w{index}", RNG.integers(-127, 128, shape).astype(np.int8), scale))
+    for index in range(4):
+        bias = RNG.integers(-500, 500, units).astype(np.int32)
+        tensors.append(constant(f"b{index}", bias, S * scales[index]))
+    tensors.append(tensor("h", (2, units), "int8", h_scale, hidden))
+    tensors.append(tensor("c", (2, units), "int16", 2.0**-12))
+    tensors[-1].isVariable = tensors[-2].isVariable = True
+    inner = [tensor(f"i{i}", (), "int16", 2.0**-12) for i in range(4)]
+    inner.append(tensor("i4", (), "int8", h_scale, hidden))
+    tensors += [*inner, tensor("y", (2, 3, units), "int8", h_scale, hidden)]
+    inputs = [0, *range(1, 9), -1, -1, -1, *range(9, 13), -1, -1, 13, 14, -1, -1, -1, -1]
+    made = operator(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        inputs,
+        [20],
+        "UnidirectionalSequenceLSTMOptions",
+        fusedActivationFunction=4,
+        cellClip=2.0,
+        timeMajor=False,
+    )
+    made.intermediates = list(range(15, 20))
+    yield "UNIDIRECTIONAL_SEQUENCE_LSTM", model(graph(tensors, [made], [0], [20])), 2
+
+
 CASES: list[Case] = [
     *linear(),
     *pooling(),
@@ -332,4 +363,5 @@ CASES: list[Case] = [
     *movement(),
     *resizing(),
     *grids(),
+    *recurrent(),
 ]
