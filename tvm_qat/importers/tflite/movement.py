@@ -172,7 +172,7 @@ def strided_slice(node: Node) -> Expr:
 
 
 def gather(node: Node) -> Expr:
-    """Indices outside the data are the model's fault: constant ones are checked."""
+    """Constant indices are checked; others are clipped to the data, where LiteRT would stop."""
     options = node.options("GatherOptions")
     if options.BatchDims():
         raise UnsupportedError("batch dimensions are not supported")
@@ -180,7 +180,7 @@ def gather(node: Node) -> Expr:
     places = node.constant(1)
     if places is not None and (places.min(initial=0) < 0 or places.max(initial=0) >= node.shape(0)[axis]):
         raise InputError("its indices lie outside its data")
-    return node.moved(0, lambda data: relax.op.take(data, node.stored(1), axis=axis))
+    return node.moved(0, lambda data: relax.op.take(data, node.stored(1), axis=axis, mode="clip"))
 
 
 def pad(node: Node) -> Expr:
@@ -211,7 +211,7 @@ def mirror_pad(node: Node) -> Expr:
                 raise InputError(f"it pads axis {axis} by more than its {size} elements")
             places = np.pad(np.arange(size), (before, after), mode)  # type: ignore[call-overload]
             if before or after:
-                data = node.write(relax.op.take(data, plain(places, "int32"), axis=axis))
+                data = node.write(relax.op.take(data, plain(places, "int32"), axis=axis, mode="clip"))
         return data
 
     return node.moved(0, padded)

@@ -23,7 +23,7 @@ def resize_nearest_neighbor(node: Node) -> Expr:
         for axis, size in enumerate(sizes, start=1):
             places = _nearest(node.shape(0)[axis], size, options)
             if places.tolist() != list(range(node.shape(0)[axis])):
-                data = node.write(relax.op.take(data, plain(places, "int32"), axis=axis))
+                data = node.write(relax.op.take(data, plain(places, "int32"), axis=axis, mode="clip"))
         return data
 
     return node.moved(0, picked)
