@@ -142,6 +142,12 @@ def single(x: int, multiplier: int, shift: int) -> int:
     return min(max((exact + Fraction(1, 2)).__floor__(), INT32_MIN), INT32_MAX)
 
 
+def away(x: int, multiplier: int, shift: int) -> int:
+    exact = Fraction(x * multiplier, 1) * Fraction(2) ** (shift - 31)
+    whole = (abs(exact) + Fraction(1, 2)).__floor__()
+    return min(max(whole if x >= 0 else -whole, INT32_MIN), INT32_MAX)
+
+
 EXTREMES = [
     INT32_MIN,
     INT32_MIN + 1,
@@ -189,8 +195,9 @@ MULTIPLIERS = [0, 2**30, 2**30 + 1, 2**31 - 1, 1518500250]
 FORMS = {
     fixed_point.multiply_by_quantized_multiplier: double,
     fixed_point.multiply_by_quantized_multiplier_single: single,
+    fixed_point.multiply_by_quantized_multiplier_away: away,
 }
-each_form = pytest.mark.parametrize(("form", "exact"), FORMS.items(), ids=["double", "single"])
+each_form = pytest.mark.parametrize(("form", "exact"), FORMS.items(), ids=["double", "single", "away"])
 
 
 @each_form

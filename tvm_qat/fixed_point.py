@@ -67,8 +67,9 @@ quantization, to 1 from zero on and to -1 below."""
 NEAREST = ("half_even", "half_away", "half_up", "half_down", "half_toward_zero")
 """Those that differ at ties only."""
 
-REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single")
-"""`half_even` multiplies in float32; the other two are LiteRT's integer forms.
+REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single", "single_away")
+"""`half_even` multiplies in float32; the others are integer forms: LiteRT's two (`tflite_single` is
+Relay's UPWARD too), and `single_away`, Relay's TONEAREST.
 
 What a caller may choose. Where a producer rounds in another way of ROUNDINGS, its requantize does
 too, after the multiplication in float32."""
@@ -130,6 +131,22 @@ def multiply_by_quantized_multiplier_single(x: Int, multiplier: Int, shift: Int)
     product = x.astype(np.int64) * multiplier.astype(np.int64)
     rounded = (product + (np.int64(1) << (total_shift - 1))) >> total_shift
     return np.asarray(np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32))
+
+
+def multiply_by_quantized_multiplier_away(x: Int, multiplier: Int, shift: Int) -> Int:
+    """One rounding, half away from zero: Relay's requantize with rounding TONEAREST."""
+    total_shift = 31 - shift.astype(np.int64)
+    product = x.astype(np.int64) * multiplier.astype(np.int64)
+    rounded = (product + (np.int64(1) << (total_shift - 1)) - (x < 0)) >> total_shift
+    return np.asarray(np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32))
+
+
+MULTIPLICATIONS: dict[str, Callable[[Int, Int, Int], Int]] = {
+    "tflite": multiply_by_quantized_multiplier,
+    "tflite_single": multiply_by_quantized_multiplier_single,
+    "single_away": multiply_by_quantized_multiplier_away,
+}
+"""(x, multiplier, shift) -> x * multiplier * 2^(shift - 31), by the name of the rounding."""
 
 
 def bits_for(count: int) -> int:

@@ -179,7 +179,9 @@ def _epilogue(rng: Rng, shape: Any, axis: int) -> tuple[list[Any], list[Array]]:
         scale = 2.0 ** rng.uniform(-12, -4, outer)
         scale[1 % outer] = 0.5
         source = QParams(scale, dtype="int32", axis=axis)
-    rounding = str(rng.choice(["half_even", "half_even", "half_even", "tflite", "tflite_single"]))
+    rounding = str(
+        rng.choice(["half_even", "half_even", "half_even", "tflite", "tflite_single", "single_away"])
+    )
     steps.append(lambda sums, *_: qnn.requantize(sums, source, grid, rounding))
     follower = str(rng.choice(["", "", "residual", "lut", "clip", "residual, lut"]))
     if "residual" in follower:

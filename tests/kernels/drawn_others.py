@@ -72,7 +72,7 @@ def _binary(rng: Rng, length: int) -> Drawn:
 def _channels(rng: Rng, length: int) -> Drawn:
     """Parameters of each channel, from int32 at its ends."""
     source = QParams(2.0 ** rng.uniform(-20, 0, length), 0, "int32", axis=1)
-    rounding = str(rng.choice(["half_even", "tflite", "tflite_single"]))
+    rounding = str(rng.choice(["half_even", "tflite", "tflite_single", "single_away"]))
     x, target = integers(rng, "int32", 4, length), grid(rng)
     return lambda v: qnn.requantize(v, source, target, rounding), [x]
 

@@ -65,6 +65,7 @@ def conv_cases() -> list[Case]:
         case("bias, requantize", chain(3, _to(acc, U8)), x),
         case("bias, tflite", chain(3, _to(acc, S8, "tflite")), x),
         case("bias, tflite_single", chain(1, _to(acc, S8, "tflite_single")), x),
+        case("bias, single_away", chain(1, _to(acc, S8, "single_away")), x),
         case("clip", chain(1, _to(acc, U8), _clip(3, 90)), x),
         case("requantize, lut", chain(3, _to(acc, U8), lambda v: qnn.lut(v, table)), x),
         case("dequantize", chain(1, lambda v: qnn.dequantize(v, acc)), x),

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.test_fixed_point import double, single
+from tests.test_fixed_point import away, double, single
 from tvm_qat import fixed_point
 from tvm_qat.qnn.arithmetic import multiplier, requantize
 from tvm_qat.qparams import QParams
@@ -56,11 +56,11 @@ def test_half_even_is_exact_where_float32_is(rng):
     assert got.tolist() == expected
 
 
-FORMS = {"tflite": double, "tflite_single": single}
+FORMS = {"tflite": double, "tflite_single": single, "single_away": away}
 
 
 @pytest.mark.parametrize("rounding", FORMS)
-def test_the_integer_forms_are_litert_arithmetic(rng, rounding: str):
+def test_the_integer_forms_are_those_of_litert_and_relay(rng, rounding: str):
     for scale in (1e-4, 6e-5, 0.0123, 3.3e-9, 5.9e-5):
         target = QParams(F32(scale), -7, "int8", qmin=-100, qmax=90)
         fixed, shift = (int(v) for v in fixed_point.quantize_multiplier(SOURCE.scale / target.scale))
@@ -100,7 +100,7 @@ def test_the_same_grid_changes_nothing(rounding: str, dtype: str):
 ENDS = np.array([-(2**31), 2**31 - 1], np.int32)
 
 
-@pytest.mark.parametrize("rounding", ["half_even", "tflite_single"])
+@pytest.mark.parametrize("rounding", ["half_even", "tflite_single", "single_away"])
 def test_the_ends_of_int32_saturate(rounding: str):
     assert requantize(ENDS, QParams(1.0, 0, "int32"), QParams(0.9, 3, "int8"), rounding).tolist() == [
         -128,

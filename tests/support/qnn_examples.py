@@ -127,6 +127,8 @@ def _boundary() -> list[Example]:
             x, SUMS, NARROW, "tflite")),
         Example("qnn.requantize", "single", ((data, "int16"),), lambda x: qnn.requantize(
             x, WIDE, B, "tflite_single")),
+        Example("qnn.requantize", "away", ((data, "int32"),), lambda x: qnn.requantize(
+            x, SUMS, A, "single_away")),
         Example("qnn.fake_quantize", "per channel", ((data, "float32"),), lambda x: qnn.fake_quantize(
             x, CHANNELS, "reciprocal_half_even")),
         Example("qnn.fake_quantize_range", "per tensor", ((data, "float32"),), lambda x: (

@@ -176,3 +176,9 @@ def fixed_point_single(x: PrimExpr, multiplier: PrimExpr, shift: PrimExpr, half:
     """The same with one rounding, half up: (x * multiplier + half) >> shift; result int64."""
     product = cast(x, "int64") * cast(multiplier, "int64")
     return _tir.shift_right(product + half, shift)
+
+
+def fixed_point_away(x: PrimExpr, multiplier: PrimExpr, shift: PrimExpr, half: PrimExpr) -> PrimExpr:
+    """One rounding, half away from zero: a negative tie is kept from reaching the next integer."""
+    product = cast(x, "int64") * cast(multiplier, "int64")
+    return _tir.shift_right(product + half - cast(x < int32(0), "int64"), shift)

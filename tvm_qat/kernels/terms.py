@@ -208,8 +208,11 @@ def requantized(
         greatest = greatest_real(dtype, source.zero_point, factor, operands)
         return saturated(real, zero_point, target, operands, rounding, greatest)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
-    build = _fixed_double if rounding == "tflite" else _fixed_single
-    step = build(values, spread(fixed, axis, ndim), spread(shift, axis, ndim), operands)
+    fixed, shift = spread(fixed, axis, ndim), spread(shift, axis, ndim)
+    if rounding == "tflite":
+        step = _fixed_double(values, fixed, shift, operands)
+    else:
+        step = _fixed_single(values, fixed, shift, operands, away=rounding == "single_away")
     return _clamped(step, zero_point, target, operands)
 
 
@@ -220,11 +223,12 @@ def _fixed_double(values: Term, fixed: Array, shift: Array, operands: Operands) 
     return lambda s: ex.fixed_point_double(values(s), by(s), left(s), right(s))
 
 
-def _fixed_single(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+def _fixed_single(values: Term, fixed: Array, shift: Array, operands: Operands, away: bool) -> Term:
     total = 31 - shift.astype(np.int64)
     by, right = constant(fixed, operands), constant(total, operands)
     half = constant(np.asarray(np.int64(1) << (total - 1)), operands)
-    return lambda s: ex.fixed_point_single(values(s), by(s), right(s), half(s))
+    form = ex.fixed_point_away if away else ex.fixed_point_single
+    return lambda s: form(values(s), by(s), right(s), half(s))
 
 
 def _clamped(whole: Term, zero_point: Array, target: QParams, operands: Operands) -> Term:

@@ -148,10 +148,6 @@ def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half
             real = (values.astype(F32) * factor).astype(F32)
         return saturate(real, zero_point, target, rounding)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
-    step = (
-        fixed_point.multiply_by_quantized_multiplier
-        if rounding == "tflite"
-        else fixed_point.multiply_by_quantized_multiplier_single
-    )
+    step = fixed_point.MULTIPLICATIONS[rounding]
     whole = step(values, spread(fixed, axis, q.ndim), spread(shift, axis, q.ndim)).astype(np.int64)
     return np.clip(whole + zero_point, *target.range).astype(target.dtype)

@@ -20,7 +20,7 @@ from tvm_qat.qparams import QParams
 FORMULA = "half_away"
 """Relay's quantize divides, rounds half away from zero, and adds the zero point."""
 
-_ROUNDINGS = {"UPWARD": "tflite_single", "TONEAREST": "tflite_single", "None": "tflite_single"}
+_ROUNDINGS = {"UPWARD": "tflite_single", "TONEAREST": "single_away", "None": "tflite_single"}
 _COMPUTED = {"int64": "", "None": "", "float32": "half_even", "float64": "half_even"}
 _SIMULATED = {1: "int8", 2: "uint8", 3: "int32"}
 
@@ -59,8 +59,8 @@ def requantize(_context: Context, node: Node) -> Expr:
     """data, scale, zero point, output scale, output zero point.
 
     In int64 (the default) Relay multiplies in fixed point and rounds once: half up if the rounding
-    is UPWARD, which is `tflite_single` bit for bit. TONEAREST rounds half away from zero, so only
-    negative ties differ, by one step. In float32 or float64 it is our default, but for ties.
+    is UPWARD, which is `tflite_single` bit for bit, and half away from zero if it is TONEAREST,
+    `single_away`. In float32 or float64 it is our default, but for ties.
     """
     rounding, computed = node.text("rounding", "None"), node.text("compute_dtype", "None")
     if rounding not in _ROUNDINGS or computed not in _COMPUTED:
