@@ -39,11 +39,14 @@ def test_tonearest_requantize_has_relays_bits() -> None:
     np.testing.assert_array_equal(found, want)
 
 
-def test_requantize_in_float_is_the_default_profile_but_for_ties() -> None:
+@pytest.mark.parametrize("rounding", ["UPWARD", "TONEAREST"])
+def test_requantize_in_float(rounding: str) -> None:
     text = f"""def @main(%x: Tensor[({TIES.size}), int32]) {{
-      qnn.requantize(%x, 0.013f, 0, 1f, 0, compute_dtype="float32", out_dtype="int8") }}"""
+      qnn.requantize(%x, 0.0625f, 0, 1f, 0, rounding="{rounding}", compute_dtype="float32",
+                     out_dtype="int16") }}"""
     [found] = simulate(text, (), TIES)
-    assert steps(found, arithmetic.requantize(TIES, 0.013, 0, 1.0, 0, "int8")) <= 1
+    want = arithmetic.requantize(TIES, 0.0625, 0, 1.0, 0, "int16", rounding=rounding)
+    np.testing.assert_array_equal(found, want)
 
 
 def test_requantize_per_channel() -> None:

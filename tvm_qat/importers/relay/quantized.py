@@ -20,8 +20,11 @@ from tvm_qat.qparams import QParams
 FORMULA = "half_away"
 """Relay's quantize divides, rounds half away from zero, and adds the zero point."""
 
-_ROUNDINGS = {"UPWARD": "tflite_single", "TONEAREST": "single_away", "None": "tflite_single"}
-_COMPUTED = {"int64": "", "None": "", "float32": "half_even", "float64": "half_even"}
+_IN_INTEGERS = {"UPWARD": "tflite_single", "None": "tflite_single", "TONEAREST": "single_away"}
+_IN_FLOAT = {"UPWARD": "half_up", "None": "half_up", "TONEAREST": "half_away"}
+_FORMS = {"int64": _IN_INTEGERS, "None": _IN_INTEGERS, "float32": _IN_FLOAT, "float64": _IN_FLOAT}
+"""compute_dtype -> rounding -> the requantize that has its bits (float64's up to float32's rounding)."""
+
 _SIMULATED = {1: "int8", 2: "uint8", 3: "int32"}
 
 
@@ -60,15 +63,15 @@ def requantize(_context: Context, node: Node) -> Expr:
 
     In int64 (the default) Relay multiplies in fixed point and rounds once: half up if the rounding
     is UPWARD, which is `tflite_single` bit for bit, and half away from zero if it is TONEAREST,
-    `single_away`. In float32 or float64 it is our default, but for ties.
+    `single_away`. In float it multiplies by one float32 and rounds in the same two ways.
     """
     rounding, computed = node.text("rounding", "None"), node.text("compute_dtype", "None")
-    if rounding not in _ROUNDINGS or computed not in _COMPUTED:
+    if rounding not in _IN_INTEGERS or computed not in _FORMS:
         raise UnsupportedError(f"rounding {rounding!r} in {computed!r} is not supported")
     source = node.grid(1, 2, node.dtype(0), _channel_axis(node, 1)).check_axis(node.shape(0))
     target = node.grid(3, 4, node.text("out_dtype", "int8"), None)
     data = node.tensor(0)
-    form = _COMPUTED[computed] or _ROUNDINGS[rounding]
+    form = _FORMS[computed][rounding]
     if is_const(data):
         return const(arithmetic.requantize(array_of(data), source, target, form))
     return build.requantize(data, source, target, form)
