@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TvmQatError,
         UnsupportedError,
     )
+    from tvm_qat.exchange import export_float_model, export_qparams
     from tvm_qat.importers import import_model
     from tvm_qat.package import Package, TensorInfo, load
     from tvm_qat.qparams import QParams
@@ -29,6 +30,7 @@ _HOME = {
     "compile": "compiler", "inspect": "compiler",
     "InputError": "errors", "MissingDependencyError": "errors", "PackageError": "errors",
     "TvmQatError": "errors", "UnsupportedError": "errors",
+    "export_float_model": "exchange", "export_qparams": "exchange",
     "import_model": "importers",
     "Package": "package", "TensorInfo": "package", "load": "package",
     "QParams": "qparams",
@@ -48,6 +50,8 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compile",
+    "export_float_model",
+    "export_qparams",
     "import_model",
     "inspect",
     "load",

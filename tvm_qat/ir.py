@@ -35,12 +35,16 @@ Shape: TypeAlias = tuple[Any, ...]
 """Plain integers where a dimension is known, TVM expressions where it is symbolic."""
 
 NOTES = "qat.notes"
+VALUE_NAMES = "value_names"
+"""Attribute of `main`: how the model calls the results of its nodes, as lists by the node's name. Absent
+where a node and its result have one name."""
 
 
-def const(values: npt.ArrayLike, dtype: str | None = None) -> Expr:
-    """A Relax constant. `dtype` defaults to that of `values`."""
+def const(values: npt.ArrayLike, dtype: str | None = None, source: str | None = None) -> Expr:
+    """A Relax constant. `dtype` defaults to that of `values`; source: its name in the model."""
     array = np.asarray(values) if dtype is None else np.asarray(values, dtype)
-    return relax.const(np.ascontiguousarray(array).reshape(array.shape), str(array.dtype))
+    made = relax.const(np.ascontiguousarray(array).reshape(array.shape), str(array.dtype))
+    return made if source is None else GenericConst(made.value, made.ty, _span(source))
 
 
 def is_const(expr: Expr) -> bool:
@@ -125,11 +129,15 @@ def source_of(expr: Expr) -> str | None:
     return str(span.source_name.name) if span is not None else None
 
 
+def _span(source: str) -> Span:
+    return Span(SourceName(source), 0, 0, 0, 0)
+
+
 def with_source(expr: Expr, source: str | None) -> Expr:
     """`expr` with the source node's name attached to it and to the nameless calls nested in it."""
     if source is None or source_of(expr) is not None:
         return expr
-    span = Span(SourceName(source), 0, 0, 0, 0)
+    span = _span(source)
     if isinstance(expr, Call):
         args = [with_source(a, source) if isinstance(a, Call | Tuple) else a for a in expr.args]
         return Call(expr.op, args, expr.attrs, expr.ty_args, span=span)
@@ -309,10 +317,10 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 
 
 __all__ = [
-    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule", "MatchCast", "Shape",
-    "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var", "abandon", "add_notes",
-    "array_of", "attrs_of", "bindings_of", "const", "drop_dead", "dtype_of", "flat", "is_const",
-    "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands", "rebuild", "relax",
-    "rewrite", "same_shape", "shape_of", "shape_of_type", "source_of", "static_shape", "substitute",
-    "tvm", "uses_of", "with_source",
+    "VALUE_NAMES", "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule",
+    "MatchCast", "Shape", "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var",
+    "abandon", "add_notes", "array_of", "attrs_of", "bindings_of", "const", "drop_dead", "dtype_of",
+    "flat", "is_const", "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands",
+    "rebuild", "relax", "rewrite", "same_shape", "shape_of", "shape_of_type", "source_of",
+    "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

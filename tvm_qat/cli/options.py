@@ -9,7 +9,7 @@ from typing import Any
 _SHAPE = re.compile(r"([^\s\[\],][^\[\]]*?)\s*:\s*\[([^\[\]]*)\]")
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of every verb that reads a model file."""
     parser.add_argument("--model-format", metavar="F", help="format of the model; found out by default")
     parser.add_argument(
@@ -27,12 +27,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="let code that the model file carries run while it is read: only for files of your own",
     )  # fmt: skip
     parser.add_argument("--signature", metavar="S", help="entry point of a model that has several")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of every verb that runs the passes on a model file."""
+    add_import_arguments(parser)
     parser.add_argument("--rounding", metavar="P", help="profile of the requantize arithmetic")
     parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
 
 
-def model_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What those flags say, as keywords of `tvm_qat.compile` and `tvm_qat.inspect`."""
+def import_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of import say, as keywords of `tvm_qat.import_model`."""
     return {
         "format": args.model_format,
         "input_shapes": args.input_shapes,
@@ -40,9 +45,12 @@ def model_options(args: argparse.Namespace) -> dict[str, Any]:
         "trust": args.trust,
         "params": args.params,
         "signature": args.signature,
-        "rounding": args.rounding,
-        "disabled_passes": args.disabled_pass,
     }
+
+
+def model_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What all of those flags say, as keywords of `tvm_qat.compile` and `tvm_qat.inspect`."""
+    return {**import_options(args), "rounding": args.rounding, "disabled_passes": args.disabled_pass}
 
 
 def shapes(text: str) -> dict[str, list[int]]:

@@ -16,6 +16,7 @@ Kept on purpose: a batch norm whose parameters are computed at run time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,12 @@ def _visit(builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str,
     if not isinstance(value, TupleGetItem) or value.index != 0:
         return None
     call = definition(builder, value.tuple_value)
-    if op_name(call) != "relax.nn.batch_norm" or not all(is_const(arg) for arg in call.args[1:]):
+    if op_name(call) != "relax.nn.batch_norm":
         return None
-    factor, offset = _affine(call)
+    values = [_real(builder, arg) for arg in call.args[1:]]
+    if any(value is None for value in values):
+        return None
+    factor, offset = _affine(call, values)
     data, axis, rank = call.args[0], attrs_of(call)["axis"], len(shape_of(call.args[0]) or ())
     axis = axis % rank
     scaled = _scaled_producer(builder, data, factor, axis, rank, uses)
@@ -86,9 +90,9 @@ def _visit(builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str,
     return relax.op.add(bound, const(spread(offset, axis, rank), dtype))
 
 
-def _affine(call: Expr) -> tuple[Array, Array]:
-    """(a, b) of y = x * a + b, float64."""
-    gamma, beta, mean, variance = (array_of(arg).astype(np.float64) for arg in call.args[1:])
+def _affine(call: Expr, values: Sequence[Any]) -> tuple[Array, Array]:
+    """(a, b) of y = x * a + b, float64; values: of the four parameters."""
+    gamma, beta, mean, variance = values
     attrs = attrs_of(call)
     factor = 1 / np.sqrt(variance + attrs["epsilon"]) * (gamma if attrs["scale"] else 1.0)
     return factor, (beta if attrs["center"] else 0.0) - mean * factor
@@ -126,7 +130,7 @@ def _scaled_bias(
 
 
 def _real(builder: BlockBuilder, expr: Expr) -> Array | None:
-    """The values of a constant, dequantized or reshaped on the way; None if it is no constant."""
+    """The values of a constant, quantized or reshaped on the way; None if it is no constant."""
     made = definition(builder, expr)
     if is_const(made):
         return array_of(made).astype(np.float64)
@@ -135,9 +139,9 @@ def _real(builder: BlockBuilder, expr: Expr) -> Array | None:
     if inner is not None:
         return inner.reshape(shape)
     params = params_of(made, "input") if op_name(made) == "qnn.dequantize" else None
-    if params is None or not is_const(integers := definition(builder, made.args[0])):
+    if params is None or (integers := _integers(builder, made.args[0])) is None:
         return None
-    return arithmetic.dequantize(array_of(integers), params).astype(np.float64)
+    return arithmetic.dequantize(integers, params).astype(np.float64)
 
 
 def _weight_axis(made: Expr) -> int | None:

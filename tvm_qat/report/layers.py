@@ -87,7 +87,8 @@ def report_of(mod: IRModule, source: IRModule | None = None) -> Report:
     source : the module as imported, for the size of its weights.
     """
     notes = notes_of(mod)
-    reasons = {note["node"]: (note["text"], note["code"]) for note in notes if note["kind"] == "float"}
+    gaps = {(note["node"], note["code"]): note["text"] for note in notes if note["kind"] == "unencoded"}
+    reasons = {note["node"]: _reason(note, gaps) for note in notes if note["kind"] == "float"}
     groups: dict[str, list[Expr]] = {}
     for call in _calls(mod, mod["main"]):
         nameless = f"({_name(call)} {len(groups)})"
@@ -97,6 +98,12 @@ def report_of(mod: IRModule, source: IRModule | None = None) -> Report:
     totals["weight_bytes"] = _constant_bytes(mod)
     totals["source_weight_bytes"] = _constant_bytes(source if source is not None else mod)
     return Report(layers, totals)
+
+
+def _reason(note: Mapping[str, str], gaps: Mapping[tuple[str, str], str]) -> tuple[str, str]:
+    """(text, code), with the tensors of the node that a file of encodings left out."""
+    gap = gaps.get((note["node"], note["code"]))
+    return f"{note['text']} ({gap})" if gap else note["text"], note["code"]
 
 
 def _calls(mod: IRModule, func: Function) -> Iterator[Expr]:

@@ -10,8 +10,10 @@ from typing import Any
 from onnx import NodeProto, helper
 
 from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.encodings import Overlay
 from tvm_qat.importers.onnx.chains import written, written_out
 from tvm_qat.importers.onnx.check import element_types
+from tvm_qat.importers.onnx.encoded import channel_axes, missing_notes
 from tvm_qat.importers.onnx.fold import constant_of, folded
 from tvm_qat.importers.onnx.grids import emit
 from tvm_qat.importers.onnx.inputs import MOST_ELEMENTS, model_inputs, parameters
@@ -22,6 +24,7 @@ from tvm_qat.importers.onnx.stock import decoded, first_line
 from tvm_qat.importers.onnx.table import converter_of
 from tvm_qat.importers.onnx.tensors import MINIFLOATS, NARROW, storage_dtype, to_array, type_name
 from tvm_qat.ir import (
+    VALUE_NAMES,
     BlockBuilder,
     Expr,
     IRModule,
@@ -31,6 +34,7 @@ from tvm_qat.ir import (
     TupleType,
     Var,
     abandon,
+    add_notes,
     array_of,
     bindings_of,
     const,
@@ -46,6 +50,7 @@ class Scope:
     """What the walk knows so far: values by name, element types, the last variable of each node.
 
     used : values that something reads. kept : nodes that are not folded even if all is constant.
+    overlay : encodings of a float model. axes : of the channels of weights, by name.
     """
 
     model: Model
@@ -54,20 +59,23 @@ class Scope:
     types: Mapping[str, int]
     used: frozenset[str]
     kept: frozenset[str]
+    overlay: Overlay
+    axes: Mapping[str, int]
     marks: list[tuple[Var, str]] = field(default_factory=list)
 
 
-def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModule:
+def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: Overlay) -> IRModule:
     """The model as a module with one function `main`, its body one dataflow block."""
     params = parameters(model, input_shapes)
     types = element_types(model)
-    scope = Scope(
-        model, BlockBuilder(), dict(params), types, _used(model), written_out(model.proto.graph.node)
-    )
+    kept, axes = written_out(model.proto.graph.node), channel_axes(model)
+    scope = Scope(model, BlockBuilder(), dict(params), types, _used(model), kept, overlay, axes)
     _add_initializers(scope)
     try:
         with scope.builder.function("main", list(params.values())):
             with scope.builder.dataflow():
+                for name, value in scope.values.items():
+                    scope.values[name] = _encoded(scope, name, value)
                 for node in model.proto.graph.node:
                     _translate_node(scope, node)
                 result = scope.builder.emit_output(_result(scope))
@@ -89,7 +97,7 @@ def _add_initializers(scope: Scope) -> None:
         if tensor.name not in scope.used:
             continue
         try:
-            scope.values[tensor.name] = const(to_array(tensor, scope.model.folder))
+            scope.values[tensor.name] = const(to_array(tensor, scope.model.folder), source=tensor.name)
         except InputError as error:
             raise type(error)(located(str(error), file=scope.model.file)) from None
 
@@ -108,9 +116,13 @@ def _translate_node(scope: Scope, proto: NodeProto) -> None:
         raise type(error)(located(str(error), file=scope.model.file, node=node_label(proto))) from None
     for output, value in zip(proto.output, results, strict=False):
         if output:
-            scope.values[output] = value
+            scope.values[output] = _encoded(scope, output, value)
         if isinstance(value, Var):
             scope.marks.append((value, proto.name))
+
+
+def _encoded(scope: Scope, name: str, value: Expr) -> Expr:
+    return scope.overlay.lay(scope.builder.emit, name, value, scope.axes.get(name, 0))
 
 
 def _check_types(scope: Scope, proto: NodeProto) -> None:
@@ -237,10 +249,13 @@ def _finished(scope: Scope) -> IRModule:
         raise UnsupportedError(located(reason, file=scope.model.file, remedy="export with constant shapes"))
     mod = with_source_names(mod, scope.marks)
     graph = scope.model.proto.graph
+    values = {node.name: list(node.output) for node in graph.node}
+    values |= {source: [name] for source, name in scope.overlay.taken.items()}
     mod["main"] = mod["main"].with_attrs(
         {
             "input_names": [value.name for value in model_inputs(scope.model)],
             "output_names": [output.name for output in graph.output],
+            VALUE_NAMES: values,
         }
     )
-    return mod
+    return add_notes(mod, missing_notes(scope.model, scope.overlay, scope.types))
