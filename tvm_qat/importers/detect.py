@@ -76,11 +76,29 @@ def _is_no_object(_model: object) -> bool:
     return False
 
 
+def _starts_as_zip(head: bytes) -> bool:
+    return head.startswith(b"PK\x03\x04")
+
+
+def _is_torch(model: object) -> bool:
+    """An ExportedProgram, a module, or a pair of a module and its example inputs."""
+    model = model[0] if isinstance(model, tuple) and len(model) == 2 else model
+    family = [cls for cls in type(model).__mro__ if cls.__module__.startswith("torch.")]
+    return any(cls.__name__ in ("ExportedProgram", "Module") for cls in family)
+
+
+def _load_torch(source: Any, options: ImportOptions) -> IRModule:
+    from tvm_qat.importers.torch import import_torch
+
+    return import_torch(source, options)
+
+
 FORMATS = (
     # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
     Format("tflite", (".tflite",), _starts_as_tflite, _is_no_object, _load_tflite, has_signatures=True),
     Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
     Format("relay", (".relay", ".rly"), _starts_as_relay, _is_no_object, _load_relay, has_params=True),
+    Format("torch", (".pt2",), _starts_as_zip, _is_torch, _load_torch),
 )
 
 
@@ -94,7 +112,9 @@ def import_model(
 
     Parameters
     ----------
-    source : path of a model file, its bytes, or the framework's own object (`onnx.ModelProto`).
+    source : path of a model file, its bytes, or the framework's own object: `onnx.ModelProto`,
+        `torch.export.ExportedProgram`, `torch.nn.Module` (input_shapes give its inputs, as float32), or
+        a pair of a module and a tuple of example inputs.
     format : a name of FORMATS; by default found from the object's type or the file's suffix.
     input_shapes : shapes that replace those the model declares, by the name of the input.
     encodings : file of quantization parameters to lay onto a float model.

@@ -1,8 +1,8 @@
 """Operator -> converter. To add a source operator: its function, its row here.
 
 A converter takes the writer and the node and returns an expression, or a list of them for several
-results; it may write bindings on the way. It raises InputError or UnsupportedError with the reason
-alone: the walk adds file and node.
+results (None for one that it cannot give); it may write bindings on the way. It raises InputError
+or UnsupportedError with the reason alone: the walk adds file and node.
 """
 
 from __future__ import annotations
@@ -10,17 +10,58 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from tvm_qat.importers.torch.aten import activation, conv, linear
+from tvm_qat.importers.torch import dynamic, quant
+from tvm_qat.importers.torch.aten import (
+    activation,
+    arithmetic,
+    attention,
+    conv,
+    linear,
+    norm,
+    pool,
+    reduce,
+    shape,
+)
 from tvm_qat.importers.torch.node import Node
 from tvm_qat.importers.writer import Writer
 from tvm_qat.ir import relax
 
 Converter: TypeAlias = Callable[[Writer, Node], Any]
 
-_TABLE: dict[str, Converter] = {
+_FLOAT: dict[str, Converter] = {
+    "aten._log_softmax": activation.log_softmax,
+    "aten._native_batch_norm_legit_no_training": norm.native_batch_norm,
+    "aten._softmax": activation.softmax,
+    "aten._to_copy": shape.to,
+    "aten._unsafe_view": shape.reshape,
+    "aten.abs": activation.plain(relax.op.abs),
+    "aten.adaptive_avg_pool1d": pool.adaptive_avg_pool,
+    "aten.adaptive_avg_pool2d": pool.adaptive_avg_pool,
+    "aten._adaptive_avg_pool2d": pool.adaptive_avg_pool,
+    "aten.adaptive_avg_pool3d": pool.adaptive_avg_pool,
+    "aten.adaptive_max_pool1d": pool.adaptive_max_pool,
+    "aten.adaptive_max_pool2d": pool.adaptive_max_pool,
+    "aten.add": arithmetic.add,
     "aten.addmm": linear.addmm,
+    "aten.alias": shape.identity,
+    "aten.amax": reduce.extreme(relax.op.max),
+    "aten.amin": reduce.extreme(relax.op.min),
+    "aten.argmax": reduce.arg_extreme(relax.op.argmax),
+    "aten.argmin": reduce.arg_extreme(relax.op.argmin),
+    "aten.avg_pool1d": pool.avg_pool,
+    "aten.avg_pool2d": pool.avg_pool,
+    "aten.avg_pool3d": pool.avg_pool,
+    "aten.batch_norm": norm.batch_norm,
     "aten.bmm": linear.matmul,
+    "aten.cat": shape.cat,
+    "aten.ceil": activation.plain(relax.op.ceil),
+    "aten.chunk": shape.chunk,
     "aten.clamp": activation.clamp,
+    "aten.clamp_max": activation.clamp,
+    "aten.clamp_min": activation.clamp,
+    "aten.clone": shape.identity,
+    "aten.concat": shape.cat,
+    "aten.contiguous": shape.identity,
     "aten.conv1d": conv.conv,
     "aten.conv2d": conv.conv,
     "aten.conv3d": conv.conv,
@@ -28,15 +69,127 @@ _TABLE: dict[str, Converter] = {
     "aten.conv_transpose2d": conv.conv_transpose,
     "aten.conv_transpose3d": conv.conv_transpose,
     "aten.convolution": conv.convolution,
+    "aten.cos": activation.of_reals(relax.op.cos),
+    "aten.detach": shape.identity,
+    "aten.div": arithmetic.div,
+    "aten.dropout": shape.identity,
+    "aten.elu": activation.elu,
+    "aten.embedding": attention.embedding,
+    "aten.eq": arithmetic.binary(relax.op.equal),
+    "aten.erf": activation.of_reals(relax.op.erf),
+    "aten.exp": activation.of_reals(relax.op.exp),
+    "aten.expand": shape.expand,
+    "aten.feature_dropout": shape.identity,
+    "aten.flatten": shape.flatten,
+    "aten.flip": shape.flip,
+    "aten.floor": activation.plain(relax.op.floor),
+    "aten.floor_divide": arithmetic.binary(relax.op.floor_divide),
+    "aten.ge": arithmetic.binary(relax.op.greater_equal),
+    "aten.gelu": activation.gelu,
+    "aten.group_norm": norm.group_norm,
+    "aten.gt": arithmetic.binary(relax.op.greater),
+    "aten.hardsigmoid": activation.hardsigmoid,
+    "aten.hardswish": activation.hardswish,
     "aten.hardtanh": activation.clamp,
+    "aten.layer_norm": norm.layer_norm,
+    "aten.le": arithmetic.binary(relax.op.less_equal),
+    "aten.leaky_relu": activation.leaky_relu,
+    "aten.lift_fresh_copy": shape.identity,
     "aten.linear": linear.linear,
+    "aten.log": activation.of_reals(relax.op.log),
+    "aten.log1p": activation.log1p,
+    "aten.log_softmax": activation.log_softmax,
+    "aten.logical_not": activation.plain(relax.op.logical_not),
+    "aten.lt": arithmetic.binary(relax.op.less),
+    "aten.masked_fill": arithmetic.masked_fill,
     "aten.matmul": linear.matmul,
+    "aten.max": reduce.extreme_and_place(relax.op.max),
+    "aten.max_pool1d": pool.max_pool,
+    "aten.max_pool2d": pool.max_pool,
+    "aten.max_pool2d_with_indices": pool.max_pool_with_indices,
+    "aten.max_pool3d": pool.max_pool,
+    "aten.maximum": arithmetic.binary(relax.op.maximum),
+    "aten.mean": reduce.mean,
+    "aten.min": reduce.extreme_and_place(relax.op.min),
+    "aten.minimum": arithmetic.binary(relax.op.minimum),
+    "aten.mish": activation.mish,
     "aten.mm": linear.matmul,
+    "aten.mul": arithmetic.binary(relax.op.multiply),
+    "aten.native_dropout": norm.native_dropout,
+    "aten.native_group_norm": norm.native_group_norm,
+    "aten.native_layer_norm": norm.native_layer_norm,
+    "aten.ne": arithmetic.binary(relax.op.not_equal),
+    "aten.neg": activation.plain(relax.op.negative),
+    "aten.pad": shape.pad,
+    "aten.constant_pad_nd": shape.pad,
+    "aten.permute": shape.permute,
+    "aten.pixel_shuffle": shape.pixel_shuffle,
+    "aten.pow": arithmetic.power,
+    "aten.prelu": activation.prelu,
+    "aten.reciprocal": activation.reciprocal,
+    "aten.reflection_pad1d": shape.pad,
+    "aten.reflection_pad2d": shape.pad,
     "aten.relu": activation.plain(relax.op.nn.relu),
     "aten.relu6": activation.relu6,
+    "aten.repeat": shape.repeat,
+    "aten.replication_pad2d": shape.pad,
+    "aten.reshape": shape.reshape,
+    "aten.reshape_as": shape.reshape_as,
+    "aten.round": activation.round_,
+    "aten.rsqrt": activation.of_reals(relax.op.rsqrt),
+    "aten.rsub": arithmetic.rsub,
+    "aten.scaled_dot_product_attention": attention.scaled_dot_product,
+    "aten.select": shape.select,
+    "aten.sigmoid": activation.of_reals(relax.op.sigmoid),
+    "aten.silu": activation.plain(relax.op.nn.silu),
+    "aten.sin": activation.of_reals(relax.op.sin),
+    "aten.slice": shape.slice_,
+    "aten.softmax": activation.softmax,
+    "aten.softplus": activation.softplus,
+    "aten.split": shape.split,
+    "aten.split_with_sizes": shape.split,
+    "aten.sqrt": activation.of_reals(relax.op.sqrt),
+    "aten.squeeze": shape.squeeze,
+    "aten.stack": shape.stack,
+    "aten.sub": arithmetic.sub,
+    "aten.sum": reduce.sum_,
+    "aten.t": shape.t,
+    "aten.tanh": activation.of_reals(relax.op.tanh),
+    "aten.to": shape.to,
+    "aten.transpose": shape.transpose,
+    "aten.unflatten": shape.unflatten,
+    "aten.unsqueeze": shape.unsqueeze,
+    "aten.upsample_bilinear2d": pool.upsample,
+    "aten.upsample_nearest2d": pool.upsample,
+    "aten.view": shape.reshape,
+    "aten.view_as": shape.reshape_as,
+    "aten.where": arithmetic.where,
+    "torchao.choose_qparams_affine": dynamic.choose_qparams,
+}
+
+_QUANTIZATION: dict[str, Converter] = {
+    "aten._fake_quantize_learnable_per_channel_affine": quant.fake_quantize_learnable,
+    "aten._fake_quantize_learnable_per_tensor_affine": quant.fake_quantize_learnable,
+    "aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams": quant.with_mask(quant.fake_quantize, 2),
+    "aten._fused_moving_avg_obs_fq_helper": quant.with_mask(quant.fake_quantize_observed, 2),
+    "aten._fused_moving_avg_obs_fq_helper_functional": quant.with_mask(quant.fake_quantize_observed, 6),
+    "aten.fake_quantize_per_channel_affine": quant.fake_quantize,
+    "aten.fake_quantize_per_channel_affine_cachemask": quant.with_mask(quant.fake_quantize, 2),
+    "aten.fake_quantize_per_tensor_affine": quant.fake_quantize,
+    "aten.fake_quantize_per_tensor_affine_cachemask": quant.with_mask(quant.fake_quantize, 2),
+    "aten.fused_moving_avg_obs_fake_quant": quant.fake_quantize_observed,
+    "quantized_decomposed.dequantize_per_channel": quant.dequantize,
+    "quantized_decomposed.dequantize_per_tensor": quant.dequantize,
+    "quantized_decomposed.quantize_per_channel": quant.quantize,
+    "quantized_decomposed.quantize_per_tensor": quant.quantize,
 }
 
 
 def converter_of(op: str) -> Converter | None:
     """`op` as in Node; None for an operator without a translation."""
-    return _TABLE.get(op)
+    return _FLOAT.get(op) or _QUANTIZATION.get(op)
+
+
+def is_quantization(op: str) -> bool:
+    """Whether the passes must see the operator, even on weights."""
+    return op in _QUANTIZATION
