@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -56,27 +57,29 @@ class Walk:
 
 def translate(model: Model, input_shapes: Mapping[str, Sequence[int]]) -> IRModule:
     """The program as a module with one function `main`."""
-    try:
+    with _placed(model.file):
         _check_operators(model)
         inputs, known = parameters(model, input_shapes)
-    except InputError as error:
-        raise type(error)(
-            str(error) if model.file in str(error) else located(str(error), file=model.file)
-        ) from None
 
     def body(write: Writer) -> Mapping[str, Expr]:
-        walk = Walk(model, Context(write))
-        try:
-            result = _block(walk, model.functions["main"].body, {**inputs, **known})
-            return _outputs(result)
-        except InputError as error:
-            text = str(error)
-            raise type(error)(text if model.file in text else located(text, file=model.file)) from None
-        except RecursionError:
-            reason = "its functions and expressions are nested too deeply"
-            raise UnsupportedError(located(reason, file=model.file)) from None
+        with _placed(model.file):
+            walk = Walk(model, Context(write))
+            return _outputs(_block(walk, model.functions["main"].body, {**inputs, **known}))
 
     return write_main(inputs, body, model.file)
+
+
+@contextmanager
+def _placed(file: str) -> Iterator[None]:
+    """Errors raised inside begin with the file's name."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        raise type(error)(text if text.startswith(f"{file}: ") else located(text, file=file)) from None
+    except RecursionError:
+        reason = "its functions and expressions are nested too deeply"
+        raise UnsupportedError(located(reason, file=file)) from None
 
 
 def _check_operators(model: Model) -> None:

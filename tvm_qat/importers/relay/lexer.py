@@ -41,6 +41,13 @@ def tokens_of(text: str) -> tuple[list[Token], str]:
     return _Lexer(text).run()
 
 
+def span_of(comment: str) -> str:
+    """`conv1` of `ty=Tensor[...] span=conv1:0:0`: the node that a Relay frontend translated."""
+    _, found, span = comment.partition("span=")
+    name = span.strip().rsplit(":", 2)[0] if found else ""
+    return "" if name in ("from_string", "GeneratedSource") else name
+
+
 class _Lexer:
     def __init__(self, text: str) -> None:
         self._text = text

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import InputError, UnsupportedError
-from tvm_qat.importers.relay.lexer import Token, fault, tokens_of
+from tvm_qat.importers.relay.lexer import Token, fault, span_of, tokens_of
 from tvm_qat.importers.relay.numbers import array_of_number, plain_number
 from tvm_qat.importers.relay.syntax import (
     Block,
@@ -277,7 +277,7 @@ class _Parser:
             if not self._accept(","):
                 break
         end = self._expect(")")
-        return Call(callee, tuple(args), attrs, opening.line, _span_of(end.comment))
+        return Call(callee, tuple(args), attrs, opening.line, span_of(end.comment))
 
     def _meta(self, token: Token) -> Meta:
         self._expect("[")
@@ -347,10 +347,3 @@ def _refusal(token: Token) -> InputError:
     return UnsupportedError(
         f"{where}: {token.text!r} (control flow, references, data types) is not supported"
     )
-
-
-def _span_of(comment: str) -> str:
-    """`conv1` of `ty=Tensor[...] span=conv1:0:0`: the node that a Relay frontend translated."""
-    _, found, span = comment.partition("span=")
-    name = span.strip().rsplit(":", 2)[0] if found else ""
-    return "" if name in ("from_string", "GeneratedSource") else name
