@@ -75,14 +75,14 @@ def test_the_domain_ai_onnx_is_the_default_one():
 
 def test_all_unsupported_operators_are_reported_at_once():
     nodes = [
-        node("If", "x", "a", "branch"), node("Quant", "x", "b", "brevitas", "qonnx.custom_op.general"),
+        node("If", "x", "a", "branch"), node("NoQuant", "x", "b", "brevitas", "qonnx.custom_op.general"),
         ms("NoSuchOp", "x", "c", "third"), node("Relu", "x", "y"),
     ]  # fmt: skip
     with pytest.raises(UnsupportedError) as error:
         import_model(model(nodes, {"x": (2,)}, ["y"], domains={"qonnx.custom_op.general": 1}))
     for part in (
         "If ('branch')",
-        "qonnx.custom_op.general.Quant ('brevitas')",
+        "qonnx.custom_op.general.NoQuant ('brevitas')",
         "com.microsoft.NoSuchOp ('third')",
     ):
         assert part in str(error.value)
