@@ -12,6 +12,7 @@ import pytest
 import tvm_qat as tq
 from tests.importers.encodings.aimet import asymmetric, document, of_weight, symmetric, written
 from tests.importers.encodings.networks import NETWORKS
+from tests.support.corpus import CORPUS, needs_corpus
 from tests.support.graphs import graph
 from tests.support.onnx_models import f32, model, ms, node
 from tests.support.run import imported, random_inputs, simulate
@@ -43,6 +44,13 @@ def test_a_model_is_its_float_model_with_its_parameters(name, tmp_path):
     for key, value in one.run(data).items():
         np.testing.assert_array_equal(other.run(data)[key], value)
     assert other.totals["int8_mac_share"] == 1.0
+
+
+@pytest.mark.corpus
+@needs_corpus
+def test_a_tflite_model_gives_its_tensors_with_their_own_names():
+    entries = by_name(tq.export_qparams(CORPUS / "mlperf_tiny" / "kws_ref_model.tflite"))
+    assert "input_1" in entries and not [name for name in entries if "/constant_" in name]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

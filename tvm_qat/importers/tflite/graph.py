@@ -165,7 +165,7 @@ def _value(scope: Scope, index: int) -> Expr:
     if index not in scope.values:
         if tensor.data is None:
             raise InputError(f"it reads tensor {tensor.name!r}, to which nothing before it gives a value")
-        scope.values[index] = plain(tensor.data)
+        scope.values[index] = plain(tensor.data, name=tensor.name or None)
     return scope.values[index]
 
 

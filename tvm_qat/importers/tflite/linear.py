@@ -96,7 +96,8 @@ def with_bias(node: Node, result: Expr, index: int, *, data: int = 0, weight: in
         return node.write(relax.op.add(result, node.real(index)))
     _check_bias(node, index, values, x, w)
     grid = QParams(x.scale * w.scale, dtype="int32", axis=0 if w.per_channel else None)
-    bias = node.write(build.dequantize(plain(values, "int32"), grid.check_axis(values.shape)))
+    stored = plain(values, "int32", node.tensor(index).name or None)
+    bias = node.write(build.dequantize(stored, grid.check_axis(values.shape)))
     return node.write(relax.op.add(result, bias))
 
 

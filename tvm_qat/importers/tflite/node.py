@@ -155,7 +155,7 @@ def _activated(write: Writer, value: Expr, activation: int) -> Expr:
     return relax.op.nn.relu(bound) if high is None else relax.op.clip(bound, low, high)
 
 
-def plain(values: npt.ArrayLike, dtype: str | None = None) -> Expr:
-    """A constant in the machine's byte order."""
+def plain(values: npt.ArrayLike, dtype: str | None = None, name: str | None = None) -> Expr:
+    """A constant in the machine's byte order; name: of the tensor that it is in the model."""
     array = np.asarray(values)
-    return const(array, dtype or array.dtype.name)
+    return const(array, dtype or array.dtype.name, name)
