@@ -71,8 +71,12 @@ REQUANTIZE_ROUNDINGS = ("half_even", "tflite", "tflite_single", "single_away")
 """`half_even` multiplies in float32; the others are integer forms: LiteRT's two (`tflite_single` is
 Relay's UPWARD too), and `single_away`, Relay's TONEAREST.
 
+`tflite` asks for LiteRT's reference kernels throughout (`qnn.litert`), not in requantizes alone.
 What a caller may choose. Where a producer rounds in another way of ROUNDINGS, its requantize does
 too, after the multiplication in float32."""
+
+SUM_ROUNDINGS = (*REQUANTIZE_ROUNDINGS, "tflite_wide", *(r for r in ROUNDINGS if r != "half_even"))
+"""What a requantize may have. `tflite_wide` is what LiteRT does to sums of 16-bit data, under `tflite`."""
 
 
 def quantize_multiplier(real: npt.NDArray[np.float64]) -> tuple[Int, Int]:
@@ -141,10 +145,25 @@ def multiply_by_quantized_multiplier_away(x: Int, multiplier: Int, shift: Int) -
     return np.asarray(np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32))
 
 
+def reduced_multiplier(multiplier: Int, shift: Int) -> tuple[Int, Int]:
+    """(15-bit multiplier, right shift), int64, of LiteRT's requantization of 64-bit sums."""
+    wide = multiplier.astype(np.int64)
+    reduced = np.where(wide < 0x7FFF0000, (wide + (1 << 15)) >> 16, 0x7FFF)
+    return reduced, 15 - shift.astype(np.int64)
+
+
+def multiply_by_reduced_multiplier(x: Int, multiplier: Int, shift: Int) -> Int:
+    """LiteRT's requantization of 64-bit sums, |x| < 2^47: one rounding, half up (profile `tflite_wide`)."""
+    reduced, right = reduced_multiplier(multiplier, shift)
+    rounded = (x.astype(np.int64) * reduced + (np.int64(1) << (right - 1))) >> right
+    return np.asarray(np.clip(rounded, -(1 << 31), (1 << 31) - 1).astype(np.int32))
+
+
 MULTIPLICATIONS: dict[str, Callable[[Int, Int, Int], Int]] = {
     "tflite": multiply_by_quantized_multiplier,
     "tflite_single": multiply_by_quantized_multiplier_single,
     "single_away": multiply_by_quantized_multiplier_away,
+    "tflite_wide": multiply_by_reduced_multiplier,
 }
 """(x, multiplier, shift) -> x * multiplier * 2^(shift - 31), by the name of the rounding."""
 

@@ -44,6 +44,22 @@ def test_compiled_model_matches_its_vectors(path: Path) -> None:
         assert steps.max(initial=0) <= STEPS.get(path.name, 1) * 1.0001
 
 
+INEXACT = ("mnist_quantized", "partly_quantized", "micro_speech_lstm", "trained_lstm_int8")
+"""Models with layers in float, whose last bits are ours, and unrolled LSTMs."""
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in tflite_models() if not p.name.startswith(INEXACT)], ids=lambda path: path.name
+)
+def test_profile_tflite_gives_the_vectors_bit_for_bit(path: Path) -> None:
+    package = tvm_qat.compile(path, "native", rounding="tflite")
+    names = [output.name for output in package.outputs]
+    inputs, expected = _vectors(path, [i.name for i in package.inputs], names)
+    outputs = package.run(inputs)
+    for name, wanted in expected.items():
+        np.testing.assert_array_equal(outputs[name], wanted)
+
+
 def test_a_file_with_contradictory_quantization_is_refused() -> None:
     with pytest.raises(tvm_qat.InputError, match=r"person_detect\.tflite: .*dimension 3, but has 1"):
         tvm_qat.compile(CORPUS / "tflite_micro" / "person_detect.tflite")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernels import fused_cases
+from tests.kernels import fused_cases, litert_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import TARGETS, check_exact
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _CHECK_ALL = """
 import tvm_qat.kernels.loops
 tvm_qat.kernels.loops.PARALLEL_WORK = 0  # the cases are tiny, and shall use all threads
-from tests.kernels import fused_cases
+from tests.kernels import fused_cases, litert_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import TARGETS, check_exact
 check_exact(fused_cases.conv_cases() + fused_cases.other_cases(), list(TARGETS.values())[-1])
@@ -55,3 +55,8 @@ def test_the_number_of_threads_does_not_change_a_bit(threads: int) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("target", sorted({LEVELS[0], list(TARGETS)[-1]}))
+def test_the_arithmetic_of_litert_equals_the_reference(target: str) -> None:
+    check_exact(litert_cases.litert_cases() + litert_cases.fused_cases(), TARGETS[target])

@@ -77,6 +77,21 @@ def _elementwise(name: str) -> list[Example]:
             lambda x: qnn.elementwise(name, x, weight(*row), WIDE, B, B),
         ),
         Example(op, "per channel", ((plane, "int8"), (plane, "int8")), of(CHANNELS, B, C)),
+        *_as_litert(name, plane),
+    ]  # fmt: skip
+
+
+def _as_litert(name: str, shape: tuple[int, ...]) -> list[Example]:
+    if name == "divide":
+        return []
+    wide = QParams(0.003, 0, "int16")
+
+    def of(x: QParams, y: QParams) -> Callable[..., Any]:
+        return lambda lhs, rhs: qnn.elementwise(name, lhs, rhs, x, y, y, "tflite")
+
+    return [
+        Example(f"qnn.{name}", f"tflite {x.dtype}", ((shape, x.dtype), (shape, x.dtype)), of(x, y))
+        for x, y in ((B, QParams(0.21, 9, "int8")), (WIDE, wide))
     ]  # fmt: skip
 
 
@@ -156,6 +171,12 @@ def _reductions() -> list[Example]:
         Example("qnn.mean", "kept axis", (((2, 3, 4), "int8"),), lambda x: qnn.mean(x, B, A, [1], True)),
         Example("qnn.softmax", "last axis", (((2, 3, 9), "int8"),), lambda x: qnn.softmax(
             x, B, QParams(1 / 256, -128, "int8"), 2)),
+        Example("qnn.avg_pool", "tflite", (((2, 6, 7, 3), "int8"),), lambda x: qnn.avg_pool(
+            x, B, B, layout="NHWC", rounding="tflite", **window)),
+        Example("qnn.mean", "tflite", (((2, 3, 4, 5), "int16"),), lambda x: qnn.mean(
+            x, WIDE, B, [1, 2], True, "tflite")),
+        Example("qnn.softmax", "tflite", (((2, 9, 3), "uint8"),), lambda x: qnn.softmax(
+            x, A, QParams(1 / 256, 0, "uint8"), 1, "tflite")),
         Example("qnn.softmax", "inner axis", (((2, 9, 3), "uint8"),), lambda x: qnn.softmax(
             x, A, QParams(1 / 256, 0, "uint8"), 1)),
     ]  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tvm_qat.ir import Expr, dtype_of, tvm
+from tvm_qat.ir import Expr, attrs_of, dtype_of, tvm
 from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels import litert
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands
 from tvm_qat.kernels.terms import (
@@ -87,7 +88,9 @@ def _extreme(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
     def build(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
         lhs, rhs, output = (require_params(call, role) for role in ("lhs", "rhs", "output"))
         x, y = (
-            requantized(term, dtype_of(data), rank_of(data), source, output, operands)
+            requantized(
+                term, dtype_of(data), rank_of(data), source, output, operands, attrs_of(call)["rounding"]
+            )
             for term, data, source in zip(inputs, call.args[:2], (lhs, rhs), strict=True)
         )
         return lambda s: combine(x(s), y(s))
@@ -95,10 +98,20 @@ def _extreme(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
     return build
 
 
+def _either(build: TermBuilder, exact: TermBuilder) -> TermBuilder:
+    """exact : the same as LiteRT computes it."""
+
+    def chosen(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
+        rounding = attrs_of(call)["rounding"]
+        return (exact if rounding == "tflite" else build)(call, inputs, operands)
+
+    return chosen
+
+
 BINARY: dict[str, TermBuilder] = {
-    "qnn.add": _sum(lambda x, y: x + y),
-    "qnn.subtract": _sum(lambda x, y: x - y),
-    "qnn.multiply": _product(lambda x, y: x * y, product_factor),
+    "qnn.add": _either(_sum(lambda x, y: x + y), litert.sum_of_two(lambda x, y: x + y)),
+    "qnn.subtract": _either(_sum(lambda x, y: x - y), litert.sum_of_two(lambda x, y: x - y)),
+    "qnn.multiply": _either(_product(lambda x, y: x * y, product_factor), litert.product_of_two),
     "qnn.divide": _product(lambda x, y: x / y, quotient_factor),
     "qnn.minimum": _extreme(_tir.min),
     "qnn.maximum": _extreme(_tir.max),

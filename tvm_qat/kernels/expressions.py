@@ -157,19 +157,34 @@ def float_bounds(zero_point: PrimExpr, qmin: int, qmax: int) -> tuple[PrimExpr, 
     return _tir.max(low, float32(-float(LARGEST_INT32_FLOAT))), _tir.min(high, largest)
 
 
-def fixed_point_double(x: PrimExpr, multiplier: PrimExpr, left: PrimExpr, right: PrimExpr) -> PrimExpr:
-    """LiteRT's requantization with two roundings; all int32, `left` and `right` at least 0.
+def fixed_point_double(
+    x: PrimExpr, multiplier: PrimExpr, left: PrimExpr | None, right: PrimExpr | None, some_exact: bool
+) -> PrimExpr:
+    """LiteRT's requantization with two roundings; x int32, the others int64, shifts at least 0.
 
     The doubling high product rounds half away from zero by truncating p + nudge, nudge = 2^30 or
     1 - 2^30 by the sign of p. Both cases equal (p + 2^30) >> 31: for p < 0 truncation adds
     2^31 - 1 before the arithmetic shift, and 1 - 2^30 + 2^31 - 1 = 2^30.
+    The division by 2^right rounds half away from zero: one less than half is added below zero, and
+    nothing where right is 0.
+
+    left, right : None where they are 0 everywhere. some_exact : whether `right` may be 0. All in
+    64 bits, where no sum overflows and vectors have every operation. A left shift wraps in int32.
     """
-    shifted = _tir.shift_left(x, left)
-    product = cast(shifted, "int64") * cast(multiplier, "int64")
-    high = cast(_tir.shift_right(product + _tir.IntImm("int64", 1 << 30), _tir.IntImm("int64", 31)), "int32")
-    mask = ~_tir.shift_left(int32(-1), right)
-    threshold = _tir.shift_right(mask, int32(1)) + cast(high < int32(0), "int32")
-    return _tir.shift_right(high, right) + cast(_tir.bitwise_and(high, mask) > threshold, "int32")
+    if left is not None:
+        x = _tir.shift_left(x, cast(left, "int32"))
+    one = _tir.IntImm("int64", 1)
+    product = cast(x, "int64") * multiplier + _tir.IntImm("int64", 1 << 30)
+    high = _tir.shift_right(product, _tir.IntImm("int64", 31))
+    if right is None:
+        return cast(high, "int32")
+    var = _tir.Var("high", str(high.ty.dtype))
+    half = _tir.shift_right(_tir.shift_left(one, right), one)
+    below = _tir.shift_right(var, _tir.IntImm("int64", 63))
+    if some_exact:
+        below = _tir.bitwise_and(below, _tir.IntImm("int64", 0) - half)
+        below = _tir.max(below, _tir.IntImm("int64", -1))
+    return cast(_tir.Let(var, high, _tir.shift_right(var + half + below, right)), "int32")
 
 
 def fixed_point_single(x: PrimExpr, multiplier: PrimExpr, shift: PrimExpr, half: PrimExpr) -> PrimExpr:

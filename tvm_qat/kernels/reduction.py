@@ -1,4 +1,4 @@
-"""Kernels of avg_pool, mean and softmax: integer sums, one rounding, then the epilogue.
+"""Kernels of avg_pool and mean: integer sums, one rounding, then the epilogue.
 
 Sums of integers are exact in any order, so vectorizing them changes no bit. Lanes run along the
 last axis of the output (channels, in NHWC).
@@ -14,21 +14,20 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import UnsupportedError, located
-from tvm_qat.ir import attrs_of, const, shape_of, tvm
+from tvm_qat.ir import attrs_of, shape_of, tvm
 from tvm_qat.kernels import expressions as ex
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb, workspace
+from tvm_qat.kernels import litert
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, registers, tb
 from tvm_qat.kernels.elementwise import lanes_of
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.loops import loops, plain_shape, product, worth_threads
 from tvm_qat.kernels.operands import Operands, Site
-from tvm_qat.kernels.terms import constant, require_params, saturated
+from tvm_qat.kernels.terms import Term, constant, require_params, saturated
 from tvm_qat.qnn.arithmetic import F32, Array, multiplier
-from tvm_qat.qnn.pointwise import exp_table
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 _tir = tvm.tirx
-_SOFTMAX_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -95,16 +94,19 @@ def build_avg_pool(fused: Fused, target: Any) -> Kernel:
     if padded:
         last = str(attrs["layout"]).endswith("C")
         addends = Addends(taps, read, ranges=ranges) if last else Addends(taps, read, inside)
-    return _build(fused, target, symbols, addends, lambda s, o: _pool_factor(fused, s, o, first))
+    counts = _pool_counts(fused, first)
+    if attrs["rounding"] == "tflite":
+        rounded = lambda _, output, o: litert.average(counts, output, o)  # noqa: E731
+        return _build(fused, target, symbols, addends, rounded, whole=False)
+    return _build(fused, target, symbols, addends, _by_factor(counts))
 
 
-def _pool_factor(fused: Fused, source: QParams, output: QParams, first: int) -> Array:
-    """multiplier / count, shaped to broadcast against the output."""
+def _pool_counts(fused: Fused, first: int) -> Array:
+    """Elements of each window, shaped to broadcast against the output."""
     attrs, dims = attrs_of(fused.anchor), len(attrs_of(fused.anchor)["pool_size"])
     pool, padding = attrs["pool_size"], attrs["padding"]
-    factor = multiplier(source, output)
     if not (any(padding) or attrs["ceil_mode"]):
-        return np.asarray(factor / F32(np.prod(pool)), F32)
+        return np.asarray(np.prod(pool), np.int64)
     shape = shape_of(fused.anchor.args[0]) or ()
     counts = np.ones((), np.int64)
     for i in range(dims):
@@ -117,10 +119,24 @@ def _pool_factor(fused: Fused, source: QParams, output: QParams, first: int) -> 
         at = np.arange(out)[:, None] * attrs["strides"][i] + np.arange(pool[i]) * attrs["dilation"][i]
         inside = ((at >= low) & (at < high)).sum(axis=1)
         counts = counts[..., None] * inside
-    with np.errstate(divide="ignore"):
-        values = (factor / counts.astype(F32)).astype(F32)
     after = len(fused.shape) - first - dims
-    return values.reshape(*values.shape, *[1] * after)
+    return counts.reshape(*counts.shape, *[1] * after)
+
+
+Rounded = Callable[[QParams, QParams, Operands], Term]
+"""(grid of the input, of the output, operands) -> the result, given the sum."""
+
+
+def _by_factor(counts: Array) -> Rounded:
+    """float32(sum) * (multiplier / count)."""
+
+    def build(source: QParams, output: QParams, operands: Operands) -> Term:
+        with np.errstate(divide="ignore"):
+            factor = constant((multiplier(source, output) / counts.astype(F32)).astype(F32), operands)
+        real = lambda s: ex.cast(s.anchor, "float32") * factor(s)  # noqa: E731
+        return saturated(real, output.zero_point, output, operands)
+
+    return build
 
 
 def build_mean(fused: Fused, target: Any) -> Kernel:
@@ -139,25 +155,24 @@ def build_mean(fused: Fused, target: Any) -> Kernel:
         place |= {a: i for a, i in zip(own, index, strict=True) if a not in axes}
         return data[tuple(place[a] for a in range(len(shape)))]
 
-    def factor(source: QParams, output: QParams) -> Array:
-        return np.asarray(multiplier(source, output) / F32(np.prod(lengths, dtype=np.int64)), F32)
-
-    return _build(fused, target, Symbols(), Addends(lengths, read), factor)
+    count = np.asarray(np.prod(lengths, dtype=np.int64))
+    rounded = _by_factor(count)
+    if attrs["rounding"] == "tflite":
+        rounded = lambda source, output, o: litert.mean(source, output, int(count), o)  # noqa: E731
+    return _build(fused, target, Symbols(), Addends(lengths, read), rounded)
 
 
 def _build(
     fused: Fused, target: Any, symbols: Symbols, addends: Addends,
-    factor_of: Callable[[QParams, QParams], Array],
+    rounded_of: Rounded, whole: bool = True,
 ) -> Kernel:  # fmt: skip
+    """whole : addends are counted from their zero point."""
     call, operands = fused.anchor, Operands()
     data = operands.tensor(call.args[0])
     source, output = require_params(call, "input"), require_params(call, "output")
     dtype = _sum_dtype(data.dtype, addends.taps)
-    shift = constant(source.zero_point, operands) if np.any(source.zero_point) else None
-    factor = constant(factor_of(source, output), operands)
-    rounded = saturated(
-        lambda s: ex.cast(s.anchor, "float32") * factor(s), output.zero_point, output, operands
-    )
+    shift = constant(source.zero_point, operands) if whole and np.any(source.zero_point) else None
+    rounded = rounded_of(source, output, operands)
     term = fused.term(operands)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
@@ -236,77 +251,3 @@ def _addend(
     if addends.inside is None:
         return value
     return _tir.if_then_else(_tir.all(*addends.inside(index, tap)), value, _tir.const(0, dtype))
-
-
-def build_softmax(fused: Fused, target: Any) -> Kernel:
-    """Softmax: greatest value, table of powers, exact sum, one division per element."""
-    call, operands = fused.anchor, Operands()
-    source, output = require_params(call, "input"), require_params(call, "output")
-    axis = int(attrs_of(call)["axis"])
-    length = fused.shape[axis]
-    if not isinstance(length, int):
-        raise UnsupportedError(located("softmax needs an axis of known length", node=fused.source))
-    data = operands.tensor(call.args[0])
-    powers = operands.tensor(const(exp_table(float(source.scale), length)), indexed=True)
-    inverse = constant(np.asarray(F32(1) / output.scale.astype(F32), F32), operands)
-    rounded = saturated(lambda s: s.anchor * inverse(s), output.zero_point, output, operands)
-    term = fused.term(operands)
-
-    def body(buffers: dict[str, Any], out: Any) -> None:
-        def finish(index: tuple[PrimExpr, ...], share: PrimExpr) -> None:
-            value = term(Site(buffers, index, rounded(Site(buffers, index, share))))
-            tb.buffer_store(out, value, list(index))
-
-        others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
-        with loops(others, worth_threads((*others, length))) as at:
-            _softmax_row(
-                lambda i: (*at[:axis], i, *at[axis:]),
-                length,
-                buffers[data.name],
-                buffers[powers.name],
-                finish,
-            )
-
-    del target
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body)
-
-
-def _softmax_row(
-    place: Callable[[PrimExpr], tuple[PrimExpr, ...]], length: int, data: Any, table: Any,
-    finish: Callable[[tuple[PrimExpr, ...], PrimExpr], None],
-) -> None:  # fmt: skip
-    """Integers may be compared and added in any order, so lanes hold partial results."""
-    lanes = min(length, _SOFTMAX_LANES)
-    greatest, total = workspace((lanes,), "int32"), workspace((lanes,), "int32")
-    powers = workspace((length,), "int32")
-    with tb.vectorized(0, lanes) as lane:
-        tb.buffer_store(greatest, ex.int32(-(2**31)), [lane])
-        tb.buffer_store(total, ex.int32(0), [lane])
-
-    def compare(i: PrimExpr, lane: PrimExpr) -> None:
-        tb.buffer_store(greatest, _tir.max(greatest[lane], ex.cast(data[place(i)], "int32")), [lane])
-
-    def add(i: PrimExpr, lane: PrimExpr) -> None:
-        tb.buffer_store(total, total[lane] + powers[i], [lane])
-
-    _by_lanes(length, lanes, compare)
-    for i in range(1, lanes):
-        tb.buffer_store(greatest, _tir.max(greatest[0], greatest[i]), [0])
-    with tb.serial(0, length) as i:
-        tb.buffer_store(powers, table[greatest[0] - ex.cast(data[place(i)], "int32")], [i])
-    _by_lanes(length, lanes, add)
-    for i in range(1, lanes):
-        tb.buffer_store(total, total[0] + total[i], [0])
-    _by_lanes(
-        length, lanes,
-        lambda i, _: finish(place(i), ex.cast(powers[i], "float32") / ex.cast(total[0], "float32")),
-    )  # fmt: skip
-
-
-def _by_lanes(length: int, lanes: int, step: Callable[[PrimExpr, PrimExpr], None]) -> None:
-    """step(position, lane) over a row, vector by vector."""
-    with loops((length // lanes,)) as (block,), tb.vectorized(0, lanes) as lane:
-        step(block * lanes + lane, lane)
-    if length % lanes:
-        with tb.vectorized(0, length % lanes) as lane:
-            step(length // lanes * lanes + lane, lane)

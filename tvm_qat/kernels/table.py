@@ -21,8 +21,9 @@ from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
 from tvm_qat.kernels.permuted import PERMUTE, build_permuted, has_permutation
 from tvm_qat.kernels.pooling import build_max_pool
-from tvm_qat.kernels.reduction import build_avg_pool, build_mean, build_softmax
+from tvm_qat.kernels.reduction import build_avg_pool, build_mean
 from tvm_qat.kernels.rows import ROW_OPERATORS, build_rows, has_row_operator
+from tvm_qat.kernels.softmax import build_softmax
 from tvm_qat.qnn.table import OPS
 
 

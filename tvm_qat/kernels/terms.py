@@ -166,9 +166,9 @@ def saturated(
 
     greatest : bound of the term's absolute value, NaN excluded; None if there is none.
     """
-    narrow = output.dtype != "int32" and zero_point.size == 1 and rounding == "half_even"
-    if narrow and greatest is not None and greatest < _SAFE:
-        return _saturated_later(real, zero_point.astype(np.int32).reshape(()), output, operands)
+    if rounding == "half_even" and _can_clamp_later(output, greatest):
+        whole = lambda site: ex.nearest(real(site))  # noqa: E731
+        return _saturated_later(whole, zero_point.astype(np.int32).reshape(()), output, operands)
     low, high = (constant(bound, operands) for bound in clamp_bounds(zero_point, output))
     shift = constant(zero_point.astype(np.int32), operands) if np.any(zero_point) else None
     dtype = output.dtype
@@ -177,11 +177,15 @@ def saturated(
     )
 
 
-def _saturated_later(real: Term, zero_point: Array, output: QParams, operands: Operands) -> Saturated:
+def _can_clamp_later(output: QParams, greatest: float | None) -> bool:
+    narrow = output.dtype != "int32" and output.zero_point.size == 1
+    return narrow and greatest is not None and greatest < _SAFE
+
+
+def _saturated_later(whole: Term, zero_point: Array, output: QParams, operands: Operands) -> Saturated:
     low, high = (constant(np.asarray(bound - zero_point, np.int32), operands) for bound in output.range)
     shift = constant(zero_point, operands) if zero_point else None
-    whole = output.with_(zero_point=zero_point)
-    return Saturated(lambda site: ex.nearest(real(site)), whole, shift, low, high)
+    return Saturated(whole, output.with_(zero_point=zero_point), shift, low, high)
 
 
 def greatest_real(dtype: str, zero_point: Array, factor: Array, operands: Operands) -> float | None:
@@ -208,30 +212,54 @@ def requantized(
         greatest = greatest_real(dtype, source.zero_point, factor, operands)
         return saturated(real, zero_point, target, operands, rounding, greatest)
     fixed, shift = fixed_point.quantize_multiplier(source.scale / target.scale)
-    fixed, shift = spread(fixed, axis, ndim), spread(shift, axis, ndim)
-    if rounding == "tflite":
-        step = _fixed_double(values, fixed, shift, operands)
-    else:
-        step = _fixed_single(values, fixed, shift, operands, away=rounding == "single_away")
-    return _clamped(step, zero_point, target, operands)
+    step = _FIXED_POINT[rounding](values, spread(fixed, axis, ndim), spread(shift, axis, ndim), operands)
+    greatest = greatest_real(dtype, source.zero_point, source.scale / target.scale, operands)
+    if _can_clamp_later(target, greatest):
+        whole = lambda site: ex.cast(step(site), "int32")  # noqa: E731
+        return _saturated_later(whole, target.zero_point.reshape(()), target, operands)
+    return clamped(step, zero_point, target, operands)
 
 
-def _fixed_double(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
-    by = constant(fixed, operands)
-    left = constant(np.maximum(shift, 0).astype(np.int32), operands)
-    right = constant(np.maximum(-shift, 0).astype(np.int32), operands)
-    return lambda s: ex.fixed_point_double(values(s), by(s), left(s), right(s))
+def fixed_double(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    """int32 values times fixed * 2^(shift - 31), rounded twice; both broadcast against the output."""
+    by = constant(fixed.astype(np.int64), operands)
+    left = constant(np.maximum(shift, 0).astype(np.int64), operands) if np.any(shift > 0) else None
+    right = constant(np.maximum(-shift, 0).astype(np.int64), operands) if np.any(shift < 0) else None
+    some_exact = bool(np.any(shift >= 0))
+    return lambda s: ex.fixed_point_double(
+        values(s), by(s), left(s) if left else None, right(s) if right else None, some_exact
+    )
 
 
-def _fixed_single(values: Term, fixed: Array, shift: Array, operands: Operands, away: bool) -> Term:
-    total = 31 - shift.astype(np.int64)
+def _fixed_single(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    return _rounded_once(values, fixed, 31 - shift.astype(np.int64), operands)
+
+
+def _fixed_wide(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    return _rounded_once(values, *fixed_point.reduced_multiplier(fixed, shift), operands)
+
+
+def _fixed_away(values: Term, fixed: Array, shift: Array, operands: Operands) -> Term:
+    return _rounded_once(values, fixed, 31 - shift.astype(np.int64), operands, away=True)
+
+
+def _rounded_once(values: Term, fixed: Array, total: Array, operands: Operands, away: bool = False) -> Term:
+    """(values * fixed) / 2^total, half up, or half away from zero."""
     by, right = constant(fixed, operands), constant(total, operands)
     half = constant(np.asarray(np.int64(1) << (total - 1)), operands)
     form = ex.fixed_point_away if away else ex.fixed_point_single
     return lambda s: form(values(s), by(s), right(s), half(s))
 
 
-def _clamped(whole: Term, zero_point: Array, target: QParams, operands: Operands) -> Term:
+_FIXED_POINT = {
+    "tflite": fixed_double,
+    "tflite_single": _fixed_single,
+    "tflite_wide": _fixed_wide,
+    "single_away": _fixed_away,
+}
+
+
+def clamped(whole: Term, zero_point: Array, target: QParams, operands: Operands) -> Term:
     """clip(whole + zero_point, qmin, qmax), clamping before the addition so that it cannot overflow."""
     qmin, qmax = target.range
     wide = zero_point.astype(np.int64)

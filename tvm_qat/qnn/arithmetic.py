@@ -138,7 +138,7 @@ def multiplier(source: QParams, target: QParams) -> Array:
 
 
 def requantize(q: Array, source: QParams, target: QParams, rounding: str = "half_even") -> Array:
-    """From one grid to another; `rounding` is of fixed_point.REQUANTIZE_ROUNDINGS or ROUNDINGS."""
+    """From one grid to another; `rounding` is one of fixed_point.SUM_ROUNDINGS."""
     zero_point = spread(target.zero_point, target.axis, q.ndim)
     axis = source.axis if source.axis is not None else target.axis
     values = centred(q, source)

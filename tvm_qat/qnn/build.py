@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS, ROUNDINGS
+from tvm_qat.fixed_point import SUM_ROUNDINGS
 from tvm_qat.ir import Call, Expr, Tuple, const, make_attrs, tvm
 from tvm_qat.qnn import register  # noqa: F401  (the operators must exist before they are called)
 from tvm_qat.qnn.arithmetic import QUANTIZE_FORMULAS
@@ -59,8 +59,8 @@ def dequantize_at_run_time(
 
 
 def requantize(data: Expr, source: QParams, output: QParams, rounding: str = "half_even") -> Expr:
-    """data: integers on `source` -> integers on `output`; rounding: REQUANTIZE_ROUNDINGS, ROUNDINGS."""
-    assert rounding in (*REQUANTIZE_ROUNDINGS, *ROUNDINGS), rounding
+    """data: integers on `source` -> integers on `output`; rounding: SUM_ROUNDINGS."""
+    assert rounding in SUM_ROUNDINGS, rounding
     attrs = attributes_of("input", source) | attributes_of("output", output)
     args = [data, *operands_of(source), *operands_of(output)]
     return _call("qnn.requantize", args, rounding=rounding, **attrs)
@@ -129,11 +129,16 @@ def batch_matmul(x: Expr, y: Expr, x_zero_point: Any = 0, y_zero_point: Any = 0)
     return _call("qnn.batch_matmul", [x, y, _zero_point(x_zero_point), _zero_point(y_zero_point)])
 
 
-def elementwise(name: str, lhs: Expr, rhs: Expr, x: QParams, y: QParams, output: QParams) -> Expr:
-    """qnn.add, subtract, multiply, divide, minimum or maximum (`name`), with broadcasting."""
+def elementwise(
+    name: str, lhs: Expr, rhs: Expr, x: QParams, y: QParams, output: QParams, rounding: str = "half_even"
+) -> Expr:
+    """qnn.add, subtract, multiply, divide, minimum or maximum (`name`), with broadcasting.
+
+    rounding : half_even, or where qnn.litert has the operator also tflite.
+    """
     args = [lhs, rhs, *operands_of(x), *operands_of(y), *operands_of(output)]
     attrs = attributes_of("lhs", x) | attributes_of("rhs", y) | attributes_of("output", output)
-    return _call(f"qnn.{name}", args, **attrs)
+    return _call(f"qnn.{name}", args, rounding=rounding, **attrs)
 
 
 def concatenate(parts: Sequence[Expr], inputs: Sequence[QParams], output: QParams, axis: int) -> Expr:
@@ -148,27 +153,34 @@ def avg_pool(
     data: Expr, source: QParams, output: QParams, *, pool_size: Sequence[int],
     strides: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
     count_include_pad: bool = False, ceil_mode: bool = False, layout: str = "NCHW",
+    rounding: str = "half_even",
 ) -> Expr:  # fmt: skip
-    """Average pooling in 1 to 3 dimensions (by `layout`), rounded once to the output's grid."""
+    """Average pooling in 1 to 3 dimensions (by `layout`), rounded once to the output's grid.
+
+    rounding : half_even; tflite where input and output have one grid.
+    """
     return _call(
         "qnn.avg_pool", [data, *operands_of(source), *operands_of(output)],
         pool_size=list(pool_size), strides=list(strides), padding=list(padding),
         dilation=list(dilation), count_include_pad=int(count_include_pad),
-        ceil_mode=int(ceil_mode), layout=layout, **attributes_of("output", output),
+        ceil_mode=int(ceil_mode), layout=layout, rounding=rounding, **attributes_of("output", output),
     )  # fmt: skip
 
 
-def mean(data: Expr, source: QParams, output: QParams, axis: Sequence[int], keepdims: bool) -> Expr:
-    """Mean over `axis` (non-negative), rounded once."""
+def mean(
+    data: Expr, source: QParams, output: QParams, axis: Sequence[int], keepdims: bool,
+    rounding: str = "half_even",
+) -> Expr:  # fmt: skip
+    """Mean over `axis` (non-negative), rounded once (half_even) or as LiteRT does (tflite)."""
     args = [data, *operands_of(source), *operands_of(output)]
     attrs = attributes_of("output", output)
-    return _call("qnn.mean", args, axis=list(axis), keepdims=int(keepdims), **attrs)
+    return _call("qnn.mean", args, axis=list(axis), keepdims=int(keepdims), rounding=rounding, **attrs)
 
 
-def softmax(data: Expr, source: QParams, output: QParams, axis: int) -> Expr:
-    """Softmax of 8-bit data over one axis of static length (non-negative)."""
+def softmax(data: Expr, source: QParams, output: QParams, axis: int, rounding: str = "half_even") -> Expr:
+    """Softmax of 8-bit data over one axis of static length (non-negative); rounding: half_even, tflite."""
     args = [data, *operands_of(source), *operands_of(output)]
-    return _call("qnn.softmax", args, axis=axis, **attributes_of("output", output))
+    return _call("qnn.softmax", args, axis=axis, rounding=rounding, **attributes_of("output", output))
 
 
 def lut(data: Expr, table: np.ndarray[Any, Any]) -> Expr:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.fixed_point import bits_for
+from tvm_qat.qnn import litert
 from tvm_qat.qnn.arithmetic import F32, Array, centred, multiplier, requantize, saturate, spread
 from tvm_qat.qparams import QParams
 
@@ -85,15 +86,17 @@ def concatenate(
 def avg_pool(
     q: Array, source: QParams, output: QParams, *, pool_size: Sequence[int], strides: Sequence[int],
     padding: Sequence[int], dilation: Sequence[int], count_include_pad: bool, layout: str,
-    ceil_mode: bool = False, **_: Any,
+    ceil_mode: bool = False, rounding: str = "half_even", **_: Any,
 ) -> Array:  # fmt: skip
     """float32(sum of q - zero_point) * (float32(s_in / s_out) / count); padding counts as zero.
 
-    `count` is the window's size, without its padded part unless count_include_pad.
+    `count` is the window's size, without its padded part unless count_include_pad. Rounding `tflite`
+    divides the sum of q itself: input and output have one grid.
     """
     dims = len(pool_size)
     first = layout.index("W") - dims + 1
-    values = np.moveaxis(centred(q, source).astype(np.int64), range(first, first + dims), range(dims))
+    addends = q if rounding == "tflite" else centred(q, source)
+    values = np.moveaxis(addends.astype(np.int64), range(first, first + dims), range(dims))
     sizes = pooled_sizes(values.shape[:dims], pool_size, strides, padding, dilation, ceil_mode)
     tail = [
         max(0, (n - 1) * s + (k - 1) * d + 1 - size - before)
@@ -120,6 +123,10 @@ def avg_pool(
         )
         total += padded[window]
         count += inside[window]
+    if rounding == "tflite":
+        whole = litert.average(total, count.reshape(*sizes, *[1] * (values.ndim - dims)))
+        inside_range = np.clip(whole, *output.range).astype(output.dtype)
+        return np.moveaxis(inside_range, range(dims), range(first, first + dims))
     with np.errstate(divide="ignore", invalid="ignore"):  # a window of padding alone: the least value
         factor = (multiplier(source, output) / count.astype(F32)).astype(F32)
         real = (total.astype(F32) * factor.reshape(*sizes, *[1] * (values.ndim - dims))).astype(F32)
@@ -143,21 +150,28 @@ def pooled_sizes(
 
 
 def mean(
-    q: Array, source: QParams, output: QParams, *, axis: Sequence[int], keepdims: bool, **_: Any
-) -> Array:
+    q: Array, source: QParams, output: QParams, *, axis: Sequence[int], keepdims: bool,
+    rounding: str = "half_even", **_: Any,
+) -> Array:  # fmt: skip
     """float32(sum of q - zero_point) * (float32(s_in / s_out) / count)."""
     axes = tuple(axis)
+    if rounding == "tflite":
+        return litert.mean(q, source, output, axes, bool(keepdims))
     total = centred(q, source).astype(np.int64).sum(axis=axes, keepdims=bool(keepdims))
     count = int(np.prod([q.shape[a] for a in axes]))
     factor = F32(multiplier(source, output) / F32(count))
     return saturate((total.astype(F32) * factor).astype(F32), output.zero_point, output)
 
 
-def softmax(q: Array, source: QParams, output: QParams, *, axis: int, **_: Any) -> Array:
+def softmax(
+    q: Array, source: QParams, output: QParams, *, axis: int, rounding: str = "half_even", **_: Any
+) -> Array:
     """Exponentials from a table of integers, an exact integer sum, one float32 division.
 
     The sum is exact, so no order of summation can change the result.
     """
+    if rounding == "tflite":
+        return litert.softmax(q, source, output, axis)
     table = exp_table(float(source.scale), q.shape[axis])
     distance = q.max(axis=axis, keepdims=True).astype(np.int32) - q.astype(np.int32)
     powers = table[distance]

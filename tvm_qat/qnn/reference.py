@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.ir import Expr, attrs_of
-from tvm_qat.qnn import linear, pointwise
+from tvm_qat.qnn import linear, litert, pointwise
 from tvm_qat.qnn.arithmetic import F32, Array, dequantize, quantize, requantize
 from tvm_qat.qnn.table import OPS
 from tvm_qat.qparams import QParams, nudged_range
@@ -67,10 +67,13 @@ def _linear(function: Any) -> Any:
     return lambda named, attrs: function(*named.values(), **attrs)
 
 
-def _binary(function: Any) -> Any:
+def _binary(function: Any, exact: Any = None) -> Any:
+    """exact : the same as LiteRT computes it."""
+
     def run(named: dict[str, Any], attrs: dict[str, Any]) -> Array:
         x, y = _role("lhs", named, attrs, "lhs"), _role("rhs", named, attrs, "rhs")
-        return np.asarray(function(named["lhs"], named["rhs"], x, y, _role("output", named, attrs)))
+        chosen = exact if attrs["rounding"] == "tflite" else function
+        return np.asarray(chosen(named["lhs"], named["rhs"], x, y, _role("output", named, attrs)))
 
     return run
 
@@ -110,12 +113,12 @@ _EVALUATORS = {
     "qnn.conv2d_transpose": _linear(linear.conv2d_transpose),
     "qnn.dense": _linear(linear.dense),
     "qnn.batch_matmul": _linear(linear.batch_matmul),
-    "qnn.add": _binary(pointwise.add),
-    "qnn.subtract": _binary(pointwise.subtract),
-    "qnn.multiply": _binary(pointwise.multiply),
+    "qnn.add": _binary(pointwise.add, litert.add),
+    "qnn.subtract": _binary(pointwise.subtract, litert.subtract),
+    "qnn.multiply": _binary(pointwise.multiply, litert.multiply),
     "qnn.divide": _binary(pointwise.divide),
-    "qnn.minimum": _binary(pointwise.minimum),
-    "qnn.maximum": _binary(pointwise.maximum),
+    "qnn.minimum": _binary(pointwise.minimum, litert.minimum),
+    "qnn.maximum": _binary(pointwise.maximum, litert.maximum),
     "qnn.concatenate": _concatenate,
     "qnn.avg_pool": _unary(pointwise.avg_pool),
     "qnn.mean": _unary(pointwise.mean),

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, relax, shape_of
+from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, op_name, relax, shape_of
 from tvm_qat.passes.carry import Walk
+from tvm_qat.passes.fold import litert
 from tvm_qat.passes.fold.values import Carried, Skip, plain
 from tvm_qat.passes.match import channel_vector
 from tvm_qat.qnn import build
@@ -110,9 +111,12 @@ def _accumulator(
     bound = _greatest_sum(x, w, taps, walk)
     if bound is None or bound > INT32_MAX:
         return Skip("overflow", "its sum could overflow 32 bits; quantize with fewer bits")
-    scale = x.params.scale * w.params.scale
+    scale = litert.product_scale(x, w, op_name(q))
     params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
-    return Carried(walk.emit(q), params, bound=bound, source=walk.source, out_dtype=dtype_of(call))
+    exact = litert.of_sum(op_name(q), x.params.dtype)
+    return Carried(
+        walk.emit(q), params, bound=bound, exact=exact, source=walk.source, out_dtype=dtype_of(call)
+    )
 
 
 def _greatest_sum(x: Carried, w: Carried, taps: list[int], walk: Walk) -> int | None:

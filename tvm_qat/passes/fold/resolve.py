@@ -10,7 +10,7 @@ import numpy as np
 from tvm_qat.fixed_point import NEAREST, ROUNDINGS
 from tvm_qat.ir import Expr, array_of, attrs_of, const, is_const, op_name, shape_of
 from tvm_qat.passes.carry import Walk
-from tvm_qat.passes.fold import functions, linear, movement
+from tvm_qat.passes.fold import functions, linear, litert, movement
 from tvm_qat.passes.fold.pointwise import is_const_operand
 from tvm_qat.passes.fold.values import Carried, Pending, Skip, narrowed, plain
 from tvm_qat.qnn import arithmetic, build
@@ -56,6 +56,7 @@ def _kept_rounding(rounding: str, formula: str, target: QParams) -> str | Skip:
 
 
 def _requantize(walk: Walk, value: Carried, target: QParams, rounding: str) -> Expr:
+    rounding = value.exact if rounding == "tflite" else rounding
     if is_const(value.q):
         return const(arithmetic.requantize(array_of(value.q), value.params, target, rounding))
     if value.params.same_grid(target) and rounding != "sign":
@@ -77,7 +78,7 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
                 else Skip("per-channel", "its result is quantized per channel")
             )
         return movement.apply_move(walk, value.call, inner, value.source)
-    table = _table(value, target, formula)
+    table = _table(value, target, rounding, formula)
     if table is not None:
         source, entries = table
         return walk.emit(build.lut(source.q, entries), value.source)
@@ -85,6 +86,10 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
         return Skip("per-channel", "its result is quantized per channel")
     if rounding in ROUNDINGS and rounding not in NEAREST:
         return Skip("no-rule", f"its result is rounded by {rounding}, and not to the nearest step")
+    if rounding == "tflite" and name == "relax.nn.leakyrelu":
+        made = litert.leaky_relu(walk, value, target)
+        if made is not None:
+            return made
     if name not in _RESOLVERS:
         return Skip("width", f"{name} is a table only of one 8-bit tensor with scalar constants")
     return _RESOLVERS[name](walk, value, target, rounding)
@@ -93,13 +98,16 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
 # ---------------------------------------------------------------- tables
 
 
-def _table(value: Pending, target: QParams, formula: str) -> tuple[Carried, Array] | None:
+def _table(value: Pending, target: QParams, rounding: str, formula: str) -> tuple[Carried, Array] | None:
     """(source, 256 entries) if the whole pending expression is a function of one 8-bit tensor."""
     source = _only_source(value)
     if source is None or source.params.dtype not in ("int8", "uint8") or source.params.per_channel:
         return None
     if source.shape != value.shape or target.per_channel:
         return None
+    exact = litert.table_of(value, source, target) if rounding == "tflite" else None
+    if exact is not None:
+        return source, exact
     low, high = STORAGE_RANGE[source.params.dtype]
     q = np.arange(low, high + 1).astype(source.params.dtype)
     real = _evaluate(value, source, arithmetic.dequantize(q, source.params))
@@ -168,7 +176,7 @@ def _fixed(operand: Expr) -> Carried | Skip:
     return Carried(const(np.rint(real / scale).astype(np.int32)), QParams(scale, dtype="int32"))
 
 
-def _binary(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+def _binary(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
     sides: list[Carried] = []
     for operand in value.operands:
         side = _fixed(operand) if is_const_operand(operand) else _carried(walk, operand)
@@ -181,7 +189,8 @@ def _binary(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr
     name = op_name(value.call).removeprefix("relax.")
     if name == "divide" and is_const(y.q) and not np.all(array_of(y.q)):
         return Skip("no-rule", "it divides by a constant zero")
-    return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target), value.source)
+    exact = litert.of_two(name, x.params, y.params, target, rounding)
+    return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target, exact), value.source)
 
 
 def _concatenate(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
@@ -206,7 +215,7 @@ def _concatenate(walk: Walk, value: Pending, target: QParams, rounding: str) -> 
     return walk.emit(build.concatenate(parts, inputs, target, axis), value.source)
 
 
-def _avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+def _avg_pool(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
         return x if isinstance(x, Skip) else Skip("per-channel", "its input is quantized per channel")
@@ -216,12 +225,13 @@ def _avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Ex
     names = ("pool_size", "strides", "padding", "dilation", "layout")
     pooled = build.avg_pool(
         x.q, x.params, target, count_include_pad=bool(attrs["count_include_pad"]),
-        ceil_mode=bool(attrs["ceil_mode"]), **{n: attrs[n] for n in names},
+        ceil_mode=bool(attrs["ceil_mode"]), rounding=litert.of_average(x.params, target, attrs, rounding),
+        **{n: attrs[n] for n in names},
     )  # fmt: skip
     return walk.emit(pooled, value.source)
 
 
-def _adaptive_avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+def _adaptive_avg_pool(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
     """To one element: the mean over the spatial axes."""
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
@@ -230,21 +240,21 @@ def _adaptive_avg_pool(walk: Walk, value: Pending, target: QParams, _rounding: s
     axes = [i for i, axis in enumerate(layout) if axis not in "NC"]
     if any((value.shape or ())[axis] != 1 for axis in axes):
         return Skip("no-rule", "adaptive pooling to more than one element has no integer rule")
-    return _mean_over(walk, value, x, target, axes, keepdims=True)
+    return _mean_over(walk, value, x, target, axes, True, rounding)
 
 
-def _mean(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+def _mean(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip) or x.params.per_channel:
         return x if isinstance(x, Skip) else Skip("per-channel", "its input is quantized per channel")
     attrs = attrs_of(value.call)
     rank = len(x.shape or ())
     axes = [a % rank for a in (attrs["axis"] if attrs["axis"] is not None else range(rank))]
-    return _mean_over(walk, value, x, target, axes, bool(attrs["keepdims"]))
+    return _mean_over(walk, value, x, target, axes, bool(attrs["keepdims"]), rounding)
 
 
 def _mean_over(
-    walk: Walk, value: Pending, x: Carried, target: QParams, axes: list[int], keepdims: bool
+    walk: Walk, value: Pending, x: Carried, target: QParams, axes: list[int], keepdims: bool, rounding: str
 ) -> Expr | Skip:
     shape = x.shape or ()
     if not all(isinstance(shape[a], int) for a in axes):
@@ -255,7 +265,8 @@ def _mean_over(
     # A sum is a mean of values that are `count` times as large.
     whole = op_name(value.call) == "relax.sum"
     source = x.params.with_(scale=x.params.scale * count) if whole else x.params
-    return walk.emit(build.mean(x.q, source, target, sorted(axes), keepdims), value.source)
+    exact = litert.of_mean(source, target, whole, rounding)
+    return walk.emit(build.mean(x.q, source, target, sorted(axes), keepdims, exact), value.source)
 
 
 def _reach(x: Carried) -> int:
@@ -263,7 +274,7 @@ def _reach(x: Carried) -> int:
     return linear.greatest(x.params) if x.bound is None else x.bound
 
 
-def _softmax(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Expr | Skip:
+def _softmax(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr | Skip:
     x = _carried(walk, value.operands[0], "its input")
     if isinstance(x, Skip):
         return x
@@ -273,7 +284,8 @@ def _softmax(walk: Walk, value: Pending, target: QParams, _rounding: str) -> Exp
     axis = attrs_of(value.call)["axis"] % len(shape)
     if not isinstance(shape[axis], int) or shape[axis] > 1 << 16:
         return Skip("run-time", "softmax in integers needs a known length of at most 65,536")
-    return walk.emit(build.softmax(x.q, x.params, target, axis), value.source)
+    exact = litert.of_softmax(x.params, target, axis == len(shape) - 1, rounding)
+    return walk.emit(build.softmax(x.q, x.params, target, axis, exact), value.source)
 
 
 _RESOLVERS: dict[str, Callable[[Walk, Pending, QParams, str], Expr | Skip]] = {

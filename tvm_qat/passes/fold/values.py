@@ -22,6 +22,7 @@ class Carried:
     q : integer tensor, a variable or constant.
     low, high : real bounds of a relu or clip that the next quantize will absorb into its range.
     bound : greatest |q| that can occur, for int32 accumulators.
+    exact : the rounding of a requantize under profile `tflite`.
     source : the node that made it.
     clamped_by : the node that clamps it last.
     """
@@ -31,6 +32,7 @@ class Carried:
     low: float = -math.inf
     high: float = math.inf
     bound: int | None = None
+    exact: str = "tflite"
     source: str | None = None
     clamped_by: str | None = None
     out_dtype: str = "float32"
