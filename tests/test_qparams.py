@@ -175,7 +175,7 @@ def check_nudged(low: float, high: float, bits: int, signed: bool, narrow: bool)
     params = nudged_range(low, high, bits=bits, signed=signed, narrow_range=narrow)
     scale, zero_point = tensorflow_nudge(low, high, qmin, qmax)
     assert params.range == (qmin, qmax)
-    assert params.scale == scale and params.zero_point == zero_point
+    assert F32(params.scale) == scale and params.zero_point == zero_point
     return params
 
 

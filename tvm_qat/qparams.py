@@ -177,9 +177,10 @@ def nudged_range(
 ) -> QParams:  # fmt: skip
     """Scale and zero point of a trained range, nudged so that zero lies on the grid.
 
-    TensorFlow's FakeQuantWithMinMaxVars: scale = (max - min) / (levels - 1) in float32, the
-    zero point is qmin - min / scale rounded half away from zero and clamped to the range. A
-    range beside zero is moved until it touches zero.
+    TensorFlow's FakeQuantWithMinMaxVars: scale = (max - min) / (levels - 1), the zero point is
+    qmin - min / scale in float32, rounded half away from zero and clamped to the range. A range
+    beside zero is moved until it touches zero. The difference is rounded to float32, the quotient
+    is not: rounded later it is TensorFlow's scale, and its reciprocal TensorFlow's inverse.
     minimum, maximum: float32 scalars or (n,); minimum < maximum, else InputError.
     """
     low, high = np.asarray(minimum, np.float32), np.asarray(maximum, np.float32)
@@ -189,10 +190,11 @@ def nudged_range(
     qmax = qmin + (1 << bits) - 1
     qmin += int(narrow_range)
     with np.errstate(over="ignore"):
-        scale = ((high - low) / np.float32(qmax - qmin)).astype(np.float32)
-    _check_scale(scale)
+        scale = (high - low).astype(np.float32).astype(np.float64) / (qmax - qmin)
+        rounded = scale.astype(np.float32)
+    _check_scale(rounded)
     with np.errstate(over="ignore"):
-        exact = (np.float32(qmin) - (low / scale).astype(np.float32)).astype(np.float32)
+        exact = (np.float32(qmin) - (low / rounded).astype(np.float32)).astype(np.float32)
     zero_point = ROUNDINGS["half_away"](np.clip(exact, np.float32(qmin), np.float32(qmax)))
     storage = ("" if signed else "u") + f"int{8 if bits <= 8 else 16}"
     return QParams(scale, zero_point.astype(np.int32), storage, axis, qmin, qmax)

@@ -28,6 +28,7 @@ from tvm_qat.kernels.terms import (
     require_params,
     run_time_parameter,
 )
+from tvm_qat.qnn.arithmetic import NUDGED_FORMULAS
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import QParams, nudged_range
 
@@ -56,8 +57,8 @@ def _requantize(call: Expr, inputs: Sequence[Term], operands: Operands) -> Term:
 
 
 def _check_formula(call: Expr, output: QParams, formula: str) -> None:
-    if formula == "nudged_range" and output.dtype == "int32":
-        reason = "the formula nudged_range counts steps in 32 bits, so it has no int32 output"
+    if formula in NUDGED_FORMULAS and output.dtype == "int32":
+        reason = f"the formula {formula} counts steps in 32 bits, so it has no int32 output"
         raise UnsupportedError(located(reason, node=source_of(call)))
 
 

@@ -29,7 +29,17 @@ from tvm_qat.ir import (
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.operands import Operands, Site
-from tvm_qat.qnn.arithmetic import F32, INSIDE, RECIPROCAL, Array, clamp_bounds, multiplier, spread
+from tvm_qat.qnn.arithmetic import (
+    F32,
+    INSIDE,
+    NUDGED_FORMULAS,
+    RECIPROCAL,
+    Array,
+    clamp_bounds,
+    inverse_scale,
+    multiplier,
+    spread,
+)
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
@@ -281,8 +291,8 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
     """`qnn.arithmetic.quantize` of a float term."""
     scale = spread(output.scale.astype(F32), output.axis, ndim)
     zero_point = spread(output.zero_point, output.axis, ndim)
-    if formula == "nudged_range":
-        return _nudged(x, scale, zero_point, output, operands)
+    if formula in NUDGED_FORMULAS:
+        return _nudged(x, ndim, output, formula, operands)
     if formula == "reciprocal_zero_point_inside":
         steps, shift = scaled(x, F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
         zero = np.zeros_like(zero_point)
@@ -300,16 +310,23 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
     return saturated(lambda s: ex.cast(x(s), "float32") / step(s), zero_point, output, operands, formula)
 
 
-def _nudged(x: Term, scale: Array, zero_point: Array, output: QParams, operands: Operands) -> Term:
+def _nudged(x: Term, ndim: int, output: QParams, formula: str, operands: Operands) -> Term:
+    scale = spread(output.scale.astype(F32), output.axis, ndim)
+    zero_point = spread(output.zero_point, output.axis, ndim)
     qmin, qmax = output.range
     low = constant(((qmin - zero_point).astype(F32) * scale).astype(F32), operands)
     high = constant(((qmax - zero_point).astype(F32) * scale).astype(F32), operands)
-    inverse = constant(F32(1) / scale, operands)
+    divided, from_zero = formula == "nudged_divided", formula != "nudged_range"
+    factor = constant(scale if divided else inverse_scale(output, formula, ndim), operands)
+    origin = constant(zero_point if from_zero else np.asarray(qmin, np.int32), operands)
+    below = constant((zero_point - qmin).astype(F32), operands)
 
     def term(site: Site) -> PrimExpr:
         clamped = _tir.min(_tir.max(ex.cast(x(site), "float32"), low(site)), high(site))
-        steps = ex.fence((clamped - low(site)) * inverse(site))
-        whole = ex.cast(ex.floor(steps + ex.float32(0.5)), "int32") + ex.int32(qmin)
+        shifted = clamped - low(site)
+        steps = shifted / factor(site) if divided else ex.fence(shifted * factor(site))
+        steps = steps - below(site) if from_zero else steps
+        whole = ex.cast(ex.floor(steps + ex.float32(0.5)), "int32") + origin(site)
         return ex.cast(_tir.min(_tir.max(whole, ex.int32(qmin)), ex.int32(qmax)), output.dtype)
 
     return term

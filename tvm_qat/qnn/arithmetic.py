@@ -78,8 +78,7 @@ def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
             return saturate(
                 shifted.astype(F32), np.zeros_like(zero_point), params, formula.removeprefix(INSIDE)
             )
-        assert formula == "nudged_range", formula
-        return _quantize_nudged(x, scale, zero_point, params)
+        return _quantize_nudged(x, scale, zero_point, params, formula)
 
 
 INSIDE = "zero_point_inside_"
@@ -91,6 +90,8 @@ QUANTIZE_FORMULAS = (
     *(f"{RECIPROCAL}{rounding}" for rounding in ROUNDINGS),
     "reciprocal_zero_point_inside",
     "nudged_range",
+    "nudged_divided",
+    "nudged_inverse",
 )
 """How `qnn.quantize` divides and rounds: the profile of the producer.
 
@@ -102,20 +103,45 @@ QUANTIZE_FORMULAS = (
 - reciprocal_zero_point_inside: round(x * (1 / scale) + zero_point), half to even too.
   torch.quantize_per_channel. (torch.quantize_per_tensor, and fake_quantize_per_channel_affine
   with float zero points, fuse the multiplication and the addition, which no formula here does.)
-- nudged_range: floor((clamp(x) - nudged_min) * (1 / scale) + 0.5) + qmin. TensorFlow.
+- nudged_range: floor((clamp(x) - nudged_min) * (1 / scale) + 0.5) + qmin.
+- nudged_divided: floor((clamp(x) - nudged_min) / scale - steps + 0.5) + zero_point, where `steps`
+  are those from qmin to zero_point. FakeQuantWithMinMaxVars of TensorFlow 2.21 on a CPU.
+- nudged_inverse: the same, multiplied by levels / (max - min), rounded once, instead of divided.
+  FakeQuantWithMinMaxArgs and FakeQuantWithMinMaxVarsPerChannel.
 """
 
+NUDGED_FORMULAS = ("nudged_range", "nudged_divided", "nudged_inverse")
+"""Those that count steps from the lower end of the range."""
 
-def _quantize_nudged(x: Array, scale: Array, zero_point: Array, params: QParams) -> Array:
+
+def inverse_scale(params: QParams, formula: str, ndim: int) -> Array:
+    """What a nudged formula multiplies by: 1 / scale of the rounded scale, or rounded only then.
+
+    `nudged_range` of qparams keeps the scale in float64 exact enough for the latter: a quotient
+    of float32 numbers with at most 16 bits on one side is never so close to a tie.
+    """
+    scale = spread(params.scale, params.axis, ndim)
+    return np.asarray(1 / scale, F32) if formula == "nudged_inverse" else F32(1) / scale.astype(F32)
+
+
+def _quantize_nudged(x: Array, scale: Array, zero_point: Array, params: QParams, formula: str) -> Array:
     """TensorFlow's FakeQuant: clamp to the nudged range, count steps from its lower end."""
+    assert formula in NUDGED_FORMULAS, formula
     qmin, qmax = params.range
     low = ((qmin - zero_point).astype(F32) * scale).astype(F32)
     high = ((qmax - zero_point).astype(F32) * scale).astype(F32)
     clamped = np.where(x > low, x, low)
     clamped = np.where(clamped < high, clamped, high)
-    steps = ((clamped - low).astype(F32) * (F32(1) / scale)).astype(F32)
+    shifted = (clamped - low).astype(F32)
+    if formula == "nudged_divided":
+        steps = (shifted / scale).astype(F32)
+    else:
+        steps = (shifted * inverse_scale(params, formula, x.ndim)).astype(F32)
+    origin = np.asarray(qmin)
+    if formula != "nudged_range":
+        steps, origin = (steps - (zero_point - qmin).astype(F32)).astype(F32), zero_point
     whole = np.floor((steps + F32(0.5)).astype(F32)).astype(np.int64)
-    return np.asarray(np.clip(whole + qmin, qmin, qmax).astype(params.dtype))
+    return np.asarray(np.clip(whole + origin, qmin, qmax).astype(params.dtype))
 
 
 def dequantize(q: Array, params: QParams) -> Array:
