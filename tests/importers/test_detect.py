@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.support.onnx_models import model, node
-from tvm_qat.errors import InputError
+from tvm_qat.errors import InputError, MissingDependencyError
 from tvm_qat.importers import import_model
 from tvm_qat.ir import IRModule
 
@@ -60,3 +60,21 @@ def test_importing_the_package_does_not_import_onnx():
     code = "import sys, tvm_qat.importers; print('onnx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_without_tensorflow_the_pip_command_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tvm_qat.importers.options.find_spec", lambda _name: None)
+    path = tmp_path / "graph.pb"
+    path.write_bytes(b"\x0a\x00")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'tvm-qat\[tensorflow\]'") as caught:
+        import_model(path)
+    assert caught.value.exit_code == 5
+
+
+def test_a_folder_is_a_model_only_with_its_graph(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="is not a regular file"):
+        import_model(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    monkeypatch.setattr("tvm_qat.importers.options.find_spec", lambda _name: None)
+    with pytest.raises(MissingDependencyError, match="tensorflow"):
+        import_model(tmp_path)

@@ -25,6 +25,7 @@ class Format:
         called, so that `import tvm_qat` stays cheap and each format needs its own extra alone.
     has_params : whether its constants may lie in a file of their own (`import_model`'s params).
     has_signatures : whether a model can have several entry points.
+    folder : whether a folder is a model of this format.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Format:
     load: Callable[[Any, ImportOptions], IRModule]
     has_params: bool = False
     has_signatures: bool = False
+    folder: Callable[[Path], bool] = lambda _path: False
 
 
 def _starts_as_onnx(head: bytes) -> bool:
@@ -93,9 +95,34 @@ def _load_torch(source: Any, options: ImportOptions) -> IRModule:
     return import_torch(source, options)
 
 
+def _is_saved_model(folder: Path) -> bool:
+    return (folder / "saved_model.pb").is_file()
+
+
+def _is_tensorflow(model: object) -> bool:
+    """Keras models, functions and graphs: recognized by where their class is defined."""
+    roots = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+    return bool(roots & {"tensorflow", "keras", "tf_keras"})
+
+
+def _load_tensorflow(source: Any, options: ImportOptions) -> IRModule:
+    from tvm_qat.importers.tensorflow import import_tensorflow
+
+    return import_tensorflow(source, options)
+
+
 FORMATS = (
     # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
     Format("tflite", (".tflite",), _starts_as_tflite, _is_no_object, _load_tflite, has_signatures=True),
+    Format(
+        "tensorflow",
+        (".pb",),
+        lambda _head: False,
+        _is_tensorflow,
+        _load_tensorflow,
+        has_signatures=True,
+        folder=_is_saved_model,
+    ),
     Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
     Format("relay", (".relay", ".rly"), _starts_as_relay, _is_no_object, _load_relay, has_params=True),
     Format("torch", (".pt2",), _starts_as_zip, _is_torch, _load_torch),
@@ -112,17 +139,18 @@ def import_model(
 
     Parameters
     ----------
-    source : path of a model file, its bytes, or the framework's own object: `onnx.ModelProto`,
-        `torch.export.ExportedProgram`, `torch.nn.Module` (input_shapes give its inputs, as float32), or
-        a pair of a module and a tuple of example inputs.
+    source : path of a model file or folder (SavedModel), its bytes, or the framework's own object:
+        `onnx.ModelProto`, a Keras model or ConcreteFunction, `torch.export.ExportedProgram`,
+        `torch.nn.Module` (input_shapes give its inputs, as float32), or a pair of a module and a
+        tuple of example inputs.
     format : a name of FORMATS; by default found from the object's type or the file's suffix.
     input_shapes : shapes that replace those the model declares, by the name of the input.
     encodings : file of quantization parameters to lay onto a float model.
     trust : let code that the model file itself carries run while it is read. Leave it False for
         files that you did not make.
     params : file with the constants of a Relay text, as TVM's `save_param_dict` wrote it.
-    signature : which of a model's entry points to translate, where it has several (TFLite); by
-        default the first.
+    signature : which of a model's entry points to translate, where it has several (TFLite: by
+        default the first; SavedModel: `serving_default`).
 
     Returns
     -------
@@ -153,7 +181,7 @@ def _row(source: object, name: str | None) -> Format:
     if name is not None:
         raise InputError(located(f"format {name!r} is not known", remedy=f"use one of: {known}"))
     for row in FORMATS:
-        if isinstance(source, Path) and source.suffix.lower() in row.suffixes:
+        if isinstance(source, Path) and (row.folder(source) or source.suffix.lower() in row.suffixes):
             return row
     head = _head(source)
     for row in FORMATS:
@@ -172,10 +200,12 @@ def _head(source: object) -> bytes | None:
 
 
 def _checked_path(source: str | os.PathLike[str]) -> Path:
-    """A regular file that can be read: a pipe would hang, a folder has no content."""
+    """A regular file that can be read, or the folder of a format that has some; a pipe would hang."""
     path = Path(source)
     try:
         mode = path.stat().st_mode
+        if stat.S_ISDIR(mode) and any(row.folder(path) for row in FORMATS):
+            return path
         if stat.S_ISREG(mode):
             path.open("rb").close()
             return path
