@@ -104,6 +104,17 @@ def test_variables_become_inputs_and_outputs():
     np.testing.assert_array_equal(package.run({"x": x, "memory": first["memory"]})["y"], 2 * x + 5)
 
 
+def test_another_batch_passes_a_reshape_that_names_the_old_one():
+    shape = constant("s", np.array([1, 6], np.int32))
+    content = one("RESHAPE", [tensor("x", (1, 2, 3), "int8", 0.1), shape, tensor("y", (1, 6), "int8", 0.1)])
+    x = RNG.integers(-128, 128, (5, 2, 3)).astype(np.int8)
+    (found,) = _simulated(content, [x], input_shapes={"x": [5, 2, 3]})
+    np.testing.assert_array_equal(found, x.reshape(5, 6))
+    for wrong in ({"x": [5, 2]}, {"x": [0, 2, 3]}, {"z": [1]}):
+        with pytest.raises(InputError, match="input"):
+            import_model(content, input_shapes=wrong)
+
+
 def test_a_signature_is_chosen_by_its_key():
     def part(kind):
         tensors = [tensor(n, (4,), "int8", 0.1) for n in ("x", "r", "y")]

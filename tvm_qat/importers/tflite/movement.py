@@ -31,8 +31,17 @@ def reshape(node: Node) -> Expr:
         options = node.options("ReshapeOptions")
         length = options.NewShapeLength()
         shape = options.NewShapeAsNumpy().tolist() if length else list(node.outputs[0].shape)
-    wanted = _sized(node, shape)
+    wanted = _sized(node, _rebatched(node, shape))
     return node.moved(0, lambda data: relax.op.reshape(data, wanted))
+
+
+def _rebatched(node: Node, shape: list[int]) -> list[int]:
+    """A target shape that holds the file's batch, with that of the caller's `input_shapes` instead."""
+    written, given = node.tensor(0).shape, node.shape(0)
+    changed = len(written) == len(given) and written[1:] == given[1:] and written != given
+    if changed and shape and -1 not in shape and shape[0] == written[0]:
+        return [given[0], *shape[1:]]
+    return shape
 
 
 def squeeze(node: Node) -> Expr:
