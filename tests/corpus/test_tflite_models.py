@@ -43,7 +43,7 @@ def test_profile_tflite_repeats_litert_exactly(path: Path) -> None:
     func = mod["main"]
     names, results = ([str(n) for n in func.attrs[f"{side}put_names"]] for side in ("in", "out"))
     inputs, expected = _vectors(path, names, results)
-    begins = func.attrs["input_initials"] if "input_initials" in func.attrs else {}
+    begins = dict(func.attrs.items()).get("input_initials", {})
     for name, param in zip(names, func.params, strict=True):
         if name not in inputs:
             inputs[name] = np.full(static_shape(param), begins.get(name, 0), dtype_of(param))
