@@ -25,13 +25,20 @@ _INSTRUCTION = {
 """The instruction that adds products, by processor: one for each row of `isa.DOT_PRODUCTS`."""
 
 
-def products() -> list[Case]:
-    """Kinds of sums of products, in sizes whose inner loops stay loops."""
+def products(cpu: str) -> list[Case]:
+    """Kinds of sums of products, in sizes whose inner loops stay loops.
+
+    Left out: few channels on alderlake, whose 16 registers lose 3 sums in 60 products.
+    """
     rng = np.random.default_rng(0)
     left, right = integers(rng, "uint8", 2, 24, 64), integers(rng, "int8", 2, 64, 64)
     wide: dict[str, Any] = {"size": (12, 24), "inner": 64, "outer": 64}
     depthwise: dict[str, Any] = {"size": (12, 24), "groups": 64, "inner": 1, "outer": 1}
+    few = conv_case(
+        "few channels", rng, size=(24, 48), inner=3, outer=64, kernel=(7, 7), stride=2, padding=(3,) * 4
+    )
     return [
+        *([] if cpu == "alderlake" else [few]),
         *(
             dense(f"{rows} rows to {n}", rows, 256, n)
             for rows, n in ((24, 64), (20, 32), (28, 16), (24, 130))
@@ -45,6 +52,9 @@ def products() -> list[Case]:
         conv_case("one axis", rng, size=(24,), inner=64, outer=64, kernel=(3,)),
         conv_case("three axes", rng, size=(3, 4, 12), inner=64, outer=64, kernel=(3, 3, 3)),
         conv_case("depthwise", rng, **depthwise),
+        conv_case("depthwise, strided", rng, **depthwise, stride=2),
+        conv_case("depthwise, 5x5", rng, **depthwise, kernel=(5, 5), padding=(2,) * 4),
+        conv_case("depthwise, dilated", rng, **depthwise, dilation=2, padding=(2,) * 4),
         case("both at run time", lambda x, y: qnn.batch_matmul(x, y, 3, 0), left, right),
     ]
 
@@ -97,7 +107,7 @@ def _assembly(cases: list[Case], cpu: str) -> str:
 
 @pytest.mark.parametrize("cpu", _INSTRUCTION)
 def test_sums_of_products_stay_in_registers(cpu: str) -> None:
-    loops = inner_loops(_assembly(products(), cpu))
+    loops = inner_loops(_assembly(products(cpu), cpu))
     adding = [body for body in loops if any(_INSTRUCTION[cpu] in line for line in body)]
     assert adding
     assert not [found for body in loops if (found := spills(body))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from tvm_qat.ir import tvm
@@ -61,25 +62,33 @@ def depthwise_blocking(target: Any) -> Blocking:
     return _DEPTHWISE[vector_bits(target)]
 
 
+_KEPT_BY_SHORT_ROWS = Fraction(5, 6)
 _LATENCY = 4
 """Steps that a dot product takes: as many sums must be under way."""
 
 
-def dot_blocking(isa: DotProduct, outer: int, pixels: int) -> Blocking:
+def dot_blocking(isa: DotProduct, outer: int, pixels: int, short_rows: bool) -> Blocking:
     """The tile that takes the least time for `outer` channels and rows of `pixels`, the widest among equals.
 
+    short_rows : whether a loop over taps is the innermost, its body the steps of one tap. Such a
+    body is scheduled as a whole and needs registers beside the tile's.
     A step of a tile of p pixels and v vectors has p * v dot products, or waits for p + v loads.
     """
+    kept = _KEPT_BY_SHORT_ROWS if short_rows else Fraction(1)
 
     def cost(blocking: Blocking) -> float:
         p, v = min(blocking.pixels, pixels), blocking.channels // isa.lanes
         return -(-outer // blocking.channels) * max(p * v, p + v, _LATENCY) / p
 
-    tiles = [Blocking(vectors * isa.lanes, count, 0.0) for count, vectors in isa.tiles]
+    tiles = [Blocking(vectors * isa.lanes, int(count * kept), 0.0) for count, vectors in isa.tiles]
     return min(tiles, key=cost)
 
 
-def dot_depthwise_blocking(isa: DotProduct) -> Blocking:
-    """Blocks of four vectors; as many pixels as leave a third of the registers to interleave in."""
+def dot_depthwise_blocking(isa: DotProduct, outputs: int) -> Blocking:
+    """Blocks of four vectors; as many pixels as leave the registers to interleave in.
+
+    outputs : that one interleaved window serves (`depthwise_layout.outputs_of_window`); where it
+    is one, every pixel interleaves a window of its own, and fewer are kept at once.
+    """
     pixels, vectors = isa.tiles[0]
-    return Blocking(4 * isa.lanes, pixels * vectors // 6, 0.0)
+    return Blocking(4 * isa.lanes, pixels * vectors // (12 if outputs == 1 else 6), 0.0)

@@ -19,7 +19,12 @@ from tvm_qat.kernels.blocking import (
     dot_depthwise_blocking,
 )
 from tvm_qat.kernels.builder import Symbols
-from tvm_qat.kernels.depthwise_layout import CHUNK, channels_in_order, pack_dot_depthwise
+from tvm_qat.kernels.depthwise_layout import (
+    CHUNK,
+    channels_in_order,
+    outputs_of_window,
+    pack_dot_depthwise,
+)
 from tvm_qat.kernels.dot_borders import skips_borders
 from tvm_qat.kernels.dot_ring import passes_over_columns, ring_parts
 from tvm_qat.kernels.fused import Fused
@@ -174,11 +179,20 @@ def _adds_integers(fused: Fused, carried: Var) -> bool:
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:
     if depthwise:
-        return depthwise_blocking(target) if isa is None else dot_depthwise_blocking(isa)
+        outputs = outputs_of_window(spec)
+        return depthwise_blocking(target) if isa is None else dot_depthwise_blocking(isa, outputs)
     if isa is None:
         return choose_blocking(target, spec.outer)
     sizes = [axis.out for axis in spec.axes]
-    return dot_blocking(isa, spec.outer, static_work(sizes if spec.is_plain else sizes[2:]))
+    rows = static_work(sizes if spec.is_plain else sizes[2:])
+    return dot_blocking(isa, spec.outer, rows, _has_short_rows(spec, isa))
+
+
+def _has_short_rows(spec: LinearSpec, isa: DotProduct) -> bool:
+    """Whether the activations of one tap are too few, or no whole steps, for a loop of their own."""
+    taps = product(spec.kernel[:2]) if spec.merges_columns else product(spec.kernel)
+    whole, rest = divmod(spec.run, isa.depth)
+    return taps != 1 and (rest != 0 or whole < 2 * isa.unroll)
 
 
 def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: DotProduct | None) -> Array:
