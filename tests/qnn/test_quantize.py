@@ -10,7 +10,7 @@ import pytest
 
 from tests.qnn.foreign import onnxruntime_node
 from tvm_qat.fixed_point import ROUNDINGS
-from tvm_qat.qnn.arithmetic import QUANTIZE_FORMULAS, dequantize, quantize
+from tvm_qat.qnn.arithmetic import QUANTIZE_FORMULAS, dequantize, multiply_add, quantize
 from tvm_qat.qparams import QParams, nudged_range
 
 F32 = np.float32
@@ -155,6 +155,11 @@ TORCH_QUANTIZE_PER_CHANNEL = [
     [184, 132, 174, 160, 234, 238, 196, 255, 0],
     [87, 208, 188, 216, 220, 206, 206, 255, 0],
 ]
+TORCH_QUANTIZE_PER_TENSOR = [
+    [78, 92, 70, 18, 136, 38, 182, 255, 0],
+    [184, 132, 174, 160, 233, 239, 196, 255, 0],
+    [87, 208, 188, 216, 220, 206, 206, 255, 0],
+]
 
 
 def test_reciprocal_half_even_is_torchs_fake_quantize():
@@ -168,6 +173,29 @@ def test_reciprocal_half_even_is_torchs_fake_quantize():
 def test_zero_point_inside_is_torchs_quantize_per_channel():
     got = quantize(TORCH_X, TORCH_GRID, "reciprocal_zero_point_inside")
     assert got.tolist() == TORCH_QUANTIZE_PER_CHANNEL
+
+
+def test_fused_is_torchs_quantize_per_tensor():
+    for row, expected in enumerate(TORCH_QUANTIZE_PER_TENSOR):
+        alone = QParams(TORCH_GRID.scale[row], TORCH_GRID.zero_point[row], "uint8")
+        assert quantize(TORCH_X[row], alone, "reciprocal_fused").tolist() == expected
+
+
+def test_a_fused_multiply_add_is_rounded_once(rng):
+    """Against exact fractions, with addends that put the sum beside a tie of float32."""
+    x = (rng.normal(size=3000) * 10.0 ** rng.integers(-30, 18, 3000)).astype(F32)
+    y = (rng.normal(size=3000) * 10.0 ** rng.integers(-8, 8, 3000)).astype(F32)
+    product = x.astype(np.float64) * y.astype(np.float64)
+    near = np.where(rng.random(3000) < 0.5, -product, product * 2.0 ** rng.integers(20, 50, 3000))
+    z = np.concatenate([near[:2000], rng.integers(-255, 256, 1000)]).astype(F32)
+    for got, a, b, c in zip(multiply_add(x, y, z), x, y, z, strict=True):
+        exact = Fraction(float(a)) * Fraction(float(b)) + Fraction(float(c))
+        beside = [np.nextafter(got, F32(side), dtype=F32) for side in (-np.inf, np.inf)]
+        distance = abs(Fraction(float(got)) - exact)
+        for other in beside:
+            further = abs(Fraction(float(other)) - exact)
+            even = int(got.view(np.int32)) % 2 == 0
+            assert distance < further or (distance == further and even), (a, b, c)
 
 
 def test_the_nudged_formula_is_tensorflows(rng):

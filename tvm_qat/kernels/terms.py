@@ -297,6 +297,12 @@ def quantized(x: Term, ndim: int, output: QParams, formula: str, operands: Opera
         steps, shift = scaled(x, F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
         zero = np.zeros_like(zero_point)
         return saturated(lambda s: ex.fence(steps(s)) + shift(s), zero, output, operands)
+    if formula == "reciprocal_fused":
+        inverse, shift = constant(F32(1) / scale, operands), constant(zero_point.astype(F32), operands)
+        zero = np.zeros_like(zero_point)
+        return saturated(
+            lambda s: ex.multiply_add(ex.cast(x(s), "float32"), inverse(s), shift(s)), zero, output, operands
+        )
     if formula.startswith(RECIPROCAL):
         steps, rounding = scaled(x, F32(1) / scale, operands), formula.removeprefix(RECIPROCAL)
         return saturated(steps, zero_point, output, operands, rounding)

@@ -70,6 +70,9 @@ def quantize(x: Array, params: QParams, formula: str = "half_even") -> Array:
         if formula == "reciprocal_zero_point_inside":
             shifted = (x * (F32(1) / scale)).astype(F32) + zero_point.astype(F32)
             return saturate(shifted.astype(F32), np.zeros_like(zero_point), params)
+        if formula == "reciprocal_fused":
+            shifted = multiply_add(x, np.asarray(F32(1) / scale, F32), zero_point.astype(F32))
+            return saturate(shifted, np.zeros_like(zero_point), params)
         if formula.startswith(RECIPROCAL):
             steps = (x * (F32(1) / scale)).astype(F32)
             return saturate(steps, zero_point, params, formula.removeprefix(RECIPROCAL))
@@ -89,6 +92,7 @@ QUANTIZE_FORMULAS = (
     *(f"{INSIDE}{rounding}" for rounding in ROUNDINGS),
     *(f"{RECIPROCAL}{rounding}" for rounding in ROUNDINGS),
     "reciprocal_zero_point_inside",
+    "reciprocal_fused",
     "nudged_range",
     "nudged_divided",
     "nudged_inverse",
@@ -101,8 +105,9 @@ QUANTIZE_FORMULAS = (
   is torch's: fake_quantize_per_tensor_affine and, with integer zero points, _per_channel_affine;
   quantized_decomposed.quantize_per_*; LSQ.
 - reciprocal_zero_point_inside: round(x * (1 / scale) + zero_point), half to even too.
-  torch.quantize_per_channel. (torch.quantize_per_tensor, and fake_quantize_per_channel_affine
-  with float zero points, fuse the multiplication and the addition, which no formula here does.)
+  torch.quantize_per_channel.
+- reciprocal_fused: the same with the product and the sum rounded once, together.
+  torch.quantize_per_tensor (fbgemm's QuantizeAvx2, `_mm256_fmadd_ps`), so for quantized:: operators.
 - nudged_range: floor((clamp(x) - nudged_min) * (1 / scale) + 0.5) + qmin.
 - nudged_divided: floor((clamp(x) - nudged_min) / scale - steps + 0.5) + zero_point, where `steps`
   are those from qmin to zero_point. FakeQuantWithMinMaxVars of TensorFlow 2.21 on a CPU.
@@ -112,6 +117,24 @@ QUANTIZE_FORMULAS = (
 
 NUDGED_FORMULAS = ("nudged_range", "nudged_divided", "nudged_inverse")
 """Those that count steps from the lower end of the range."""
+
+
+def multiply_add(x: Array, y: Array, z: Array) -> Array:
+    """x * y + z of float32, rounded once: what a fused multiply-add computes.
+
+    The product of two float32 is exact in float64. Their sum with z is rounded to odd there (the
+    error of the addition, exact by Knuth's TwoSum, says to which side), so that the second
+    rounding, to float32, sees on which side of a tie the sum lies (Boldo and Melquiond, 2008).
+    """
+    product, addend = x.astype(np.float64) * y.astype(np.float64), z.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = np.asarray(product + addend)
+        back = total - product
+        error = (product - (total - back)) + (addend - back)
+        bits = total.view(np.int64)
+        move = np.isfinite(total) & (error != 0) & (bits & 1 == 0)
+        odd = np.where(move, bits + np.where((error > 0) == (total > 0), 1, -1), bits)
+        return np.asarray(odd.view(np.float64), F32)
 
 
 def inverse_scale(params: QParams, formula: str, ndim: int) -> Array:
