@@ -111,6 +111,26 @@ def _load_tensorflow(source: Any, options: ImportOptions) -> IRModule:
     return import_tensorflow(source, options)
 
 
+def _is_torchscript(model: object) -> bool:
+    """A ScriptModule, or a module that torch.ao converted: it holds packed weights."""
+    family = [cls for cls in type(model).__mro__ if cls.__module__.startswith("torch.")]
+    if any(cls.__name__ == "ScriptModule" for cls in family):
+        return True
+    parts = getattr(model, "modules", None) if any(cls.__name__ == "Module" for cls in family) else None
+    return parts is not None and any(hasattr(part, "_packed_params") for part in parts())
+
+
+def _starts_as_torchscript(head: bytes) -> bool:
+    """A zip archive (exported programs are zip archives too: the importer looks inside), or a pickle."""
+    return head.startswith((b"PK\x03\x04", b"\x80\x02"))
+
+
+def _load_torchscript(source: Any, options: ImportOptions) -> IRModule:
+    from tvm_qat.importers.torch.pt import import_pt
+
+    return import_pt(source, options)
+
+
 FORMATS = (
     # Before ONNX, whose files have no magic number: some flatbuffers begin like one of them.
     Format("tflite", (".tflite",), _starts_as_tflite, _is_no_object, _load_tflite, has_signatures=True),
@@ -123,6 +143,8 @@ FORMATS = (
         has_signatures=True,
         folder=_is_saved_model,
     ),
+    # Before "torch": it looks into archives and hands exported programs on.
+    Format("torchscript", (".pt", ".pth"), _starts_as_torchscript, _is_torchscript, _load_torchscript),
     Format("onnx", (".onnx",), _starts_as_onnx, _is_onnx, _load_onnx),
     Format("relay", (".relay", ".rly"), _starts_as_relay, _is_no_object, _load_relay, has_params=True),
     Format("torch", (".pt2",), _starts_as_zip, _is_torch, _load_torch),
