@@ -11,6 +11,7 @@ from onnx import NodeProto, helper
 
 from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.encodings import Overlay
+from tvm_qat.importers.onnx import whole
 from tvm_qat.importers.onnx.chains import written, written_out
 from tvm_qat.importers.onnx.check import element_types
 from tvm_qat.importers.onnx.encoded import channel_axes, missing_notes
@@ -76,6 +77,7 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: 
             with scope.builder.dataflow():
                 for name, value in scope.values.items():
                     scope.values[name] = _encoded(scope, name, value)
+                _add_whole_inputs(scope, params)
                 for node in model.proto.graph.node:
                     _translate_node(scope, node)
                 result = scope.builder.emit_output(_result(scope))
@@ -84,6 +86,14 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: 
         abandon(scope.builder)
         raise
     return _finished(scope)
+
+
+def _add_whole_inputs(scope: Scope, params: Mapping[str, Var]) -> None:
+    """Inputs of graphs that hold whole numbers in float tensors are quantized as such."""
+    if any(node.op_type in whole.CONVERTERS for node in scope.model.proto.graph.node):
+        for name, var in params.items():
+            scope.values[name] = whole.whole_input(scope.builder, var)
+            scope.marks.append((scope.values[name], name))
 
 
 def _used(model: Model) -> frozenset[str]:

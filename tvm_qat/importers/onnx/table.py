@@ -21,6 +21,8 @@ from tvm_qat.importers.onnx import (
     qonnx,
     qoperator,
     resize,
+    thresholds,
+    whole,
 )
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.stock import stock
@@ -90,17 +92,22 @@ _TABLE: dict[tuple[str, str], Converter] = {
         for domain in horizon.DOMAINS
         for name, function in horizon.CONVERTERS.items()
     },
+    **{(domain, "MultiThreshold"): thresholds.multi_threshold for domain in qonnx.DOMAINS},
+    **{(domain, name): function for domain in ("", "PACTOps") for name, function in whole.CONVERTERS.items()},
     **{("com.microsoft", name): function for name, function in _MICROSOFT.items()},
 }
 
 
-SHAPE_KEEPING = (*qonnx.CONVERTERS, *set(horizon.CONVERTERS) - {"HzQuantize", "HzDequantize"})
+SHAPE_KEEPING = (
+    *qonnx.CONVERTERS, "MultiThreshold", *whole.CONVERTERS,
+    *sorted(set(horizon.CONVERTERS) - {"HzQuantize", "HzDequantize"}),
+)  # fmt: skip
 """Operators that onnx does not know and whose result has the shape and type of their first input."""
 
 
 def is_standard(domain: str, op: str) -> bool:
-    """Whether onnx itself knows the operator. QONNX's may stand in its domain, where it does not."""
-    return not domain and op not in qonnx.CONVERTERS
+    """Whether onnx itself knows the operator. Others' may stand in its domain too, without a name."""
+    return not domain and op not in SHAPE_KEEPING
 
 
 def converter_of(domain: str, op: str) -> Converter | None:

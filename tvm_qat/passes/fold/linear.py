@@ -80,6 +80,8 @@ def matmul(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
 
 def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Carried, Carried] | Skip:
     """Data and weight with clamps applied, if both are quantized in a way that sums allow."""
+    if isinstance(operands[0], Carried):
+        operands = [operands[0], _whole(operands[1])]
     pair: list[Carried] = []
     for value, role in zip(operands[:2], ("input", "weight"), strict=True):
         if not isinstance(value, Carried):
@@ -98,6 +100,19 @@ def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Ca
             "per-channel", f"its weight is quantized along axis {w.params.axis}, which the sum runs over"
         )
     return x, w
+
+
+def _whole(value: Any) -> Any:
+    """A float constant of whole numbers up to 16 bits lies on a grid of step 1 as it is."""
+    if hasattr(value, "carried") or isinstance(value, tuple) or not is_const(value):
+        return value
+    values = array_of(value)
+    if not np.issubdtype(values.dtype, np.floating) or not np.all(np.abs(values) < 1 << 15):
+        return value
+    dtype = "int8" if np.all(np.abs(values) < 1 << 7) else "int16"
+    if np.any(values != np.rint(values)):
+        return value
+    return Carried(const(values.astype(dtype)), QParams(np.float64(1), dtype=dtype))
 
 
 def _accumulator(

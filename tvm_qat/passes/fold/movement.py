@@ -137,6 +137,8 @@ def move(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     if isinstance(value, Pending):
         return Pending(call, (value, *operands[1:]), source=walk.source)
     if not isinstance(value, Carried):
+        if not isinstance(value, tuple) and is_const(value) and op_name(call) in _AT_COMPILE_TIME:
+            return apply_move(walk, call, value)
         return Skip("not-quantized", "its input is not quantized")
     params = value.params
     if params.axis is not None:

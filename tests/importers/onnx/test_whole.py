@@ -1,0 +1,101 @@
+"""Graphs of whole numbers in float tensors (RequantShift), and thresholds (MultiThreshold)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from tests.support.onnx_models import model, node
+from tests.support.run import imported, simulate
+from tvm_qat import compile as compile_model
+from tvm_qat.errors import InputError
+
+F32 = np.float32
+
+
+def shift(inputs: str, output: str, div: float, levels: int = 256, signed: int = 1):
+    values = {"div": div, "n_levels_out": levels, "signed": signed}
+    attrs = {name: numpy_helper.from_array(np.asarray(v, F32), name) for name, v in values.items()}
+    return node("RequantShift", inputs, output, output, **attrs)
+
+
+def shifted(x, mul, add, div, low, high):
+    """In whole numbers, as the format defines it."""
+    wide = x.astype(np.int64) * mul.astype(np.int64) + add.astype(np.int64)
+    return np.clip((2 * wide + div) // (2 * div), low, high)
+
+
+@pytest.mark.parametrize(("signed", "low", "high"), [(1, -128, 127), (0, 0, 255)])
+def test_requant_shift_is_that_of_whole_numbers(signed, low, high):
+    mul, add = np.array([[257], [514], [64]]), np.array([[0], [40000], [-7]])
+    constants = {"m": mul.astype(F32), "a": add.astype(F32)}
+    made = model([shift("x m a", "y", 65536, 256, signed)], {"x": (2, 3, 50)}, ["y"], constants)
+    x = np.random.default_rng(0).integers(-30000, 30000, (2, 3, 50))
+    found = simulate(made, {"x": x.astype(F32)})["y"]
+    np.testing.assert_array_equal(found, shifted(x, mul, add, 65536, low, high))
+
+
+def test_a_network_of_whole_numbers_runs_on_integers():
+    rng = np.random.default_rng(1)
+    w, v = rng.integers(-20, 20, (8, 3, 3, 3)), rng.integers(-9, 9, (5, 128))
+    nodes = [
+        node("Conv", "x w", "c", "conv"),
+        shift("c m z", "r", 65536, 256, 0),
+        node("Add", "r r", "a", "add"),
+        shift("a h z1", "s", 65536, 256, 0),
+        node("Flatten", "s", "f"),
+        node("Gemm", "f v", "y", "fc", transB=1),
+    ]
+    constants = {
+        "w": w.astype(F32), "v": v.astype(F32), "m": np.full((8, 1, 1), 257, F32),
+        "z": np.zeros((8, 1, 1), F32), "h": F32(32768), "z1": F32(0),
+    }  # fmt: skip
+    made = model(nodes, {"x": (1, 3, 6, 6)}, ["y"], constants, opset=13)
+    x = rng.integers(0, 256, (1, 3, 6, 6))
+    package = compile_model(made, target="llvm")
+    assert package.totals["int8_mac_share"] == 1
+    windows = np.lib.stride_tricks.sliding_window_view(x[0], (3, 3), axis=(1, 2))
+    sums = np.einsum("cyxij,ocij->oyx", windows, w)
+    once = shifted(sums, np.array(257), np.array(0), 65536, 0, 255)
+    twice = shifted(2 * once, np.array(32768), np.array(0), 65536, 0, 255)
+    np.testing.assert_array_equal(package.run({"x": x.astype(F32)})["y"][0], v @ twice.reshape(-1))
+
+
+@pytest.mark.parametrize(
+    ("div", "levels"), [(0, 256), (-4, 256), (4, 1), (4, 255), (4, 1 << 17), (np.nan, 4)]
+)
+def test_ranges_that_make_no_sense_are_refused(div, levels):
+    constants = {"m": F32(1), "a": F32(0)}
+    made = model([shift("x m a", "y", div, levels)], {"x": (3,)}, ["y"], constants)
+    with pytest.raises(InputError, match="'y' \\(RequantShift\\)"):
+        imported(made)
+
+
+def threshold(rows, shape=(2, 3, 4), **attrs):
+    nodes = [node("MultiThreshold", "x t", "y", "mt", "finn.custom_op.general", out_dtype="INT4", **attrs)]
+    return model(nodes, {"x": shape}, ["y"], {"t": np.asarray(rows, F32)})
+
+
+@pytest.mark.parametrize(
+    ("rows", "scale", "bias"),
+    [
+        ([[0]], 2.0, -1.0),
+        ([[0.3]], 2.0, -1.0),
+        ([[-1, 0, 2]], 1.0, 0.0),
+        ([[-1, 0], [1, 2], [0, 0.5]], 1.0, -1.0),
+        ([[-1, 0, 2]], 0.5, 0.25),
+    ],
+)
+def test_thresholds_are_counted(rows, scale, bias):
+    x = np.random.default_rng(2).integers(-6, 7, (2, 3, 4)).astype(F32) / 2
+    attrs = {"out_scale": scale, "out_bias": bias, "data_layout": "NCW"}
+    aligned = np.asarray(rows, F32)[:, None]
+    want = scale * (x[..., None] >= aligned).sum(-1) + bias
+    np.testing.assert_array_equal(simulate(threshold(rows, **attrs), {"x": x})["y"], want.astype(F32))
+
+
+@pytest.mark.parametrize("rows", [[1, 2], [[float("nan")]], [[1], [2]], np.zeros((1, 256))])
+def test_wrong_thresholds_are_refused(rows):
+    with pytest.raises(InputError, match="'mt' \\(MultiThreshold\\)"):
+        imported(threshold(rows, data_layout="NCW"))
