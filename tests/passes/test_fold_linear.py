@@ -229,7 +229,7 @@ def test_a_matrix_vector_product_stays_float_and_says_why() -> None:
 
 
 def test_a_weight_that_is_not_quantized_stays_float_and_says_so() -> None:
-    weight = const(np.ones((4, 3, 1, 1), np.float32))
+    weight = const(np.full((4, 3, 1, 1), 0.5, np.float32))
 
     def before(b: Graph, x: Expr) -> Expr:
         return b.quantize(b(relax.op.nn.conv2d(b.fake(x, X), weight), "c"), Y)
@@ -237,6 +237,16 @@ def test_a_weight_that_is_not_quantized_stays_float_and_says_so() -> None:
     assert reasons(folded(graph(before, x=((1, 3, 4, 4), "float32")))) == [
         ("c", "conv2d: its weight is not quantized")
     ]
+
+
+def test_a_weight_of_whole_numbers_needs_no_quantization() -> None:
+    weight = const(np.arange(-6, 6).astype(np.float32).reshape(4, 3, 1, 1))
+
+    def before(b: Graph, x: Expr) -> Expr:
+        return b.quantize(b(relax.op.nn.conv2d(b.fake(x, X), weight), "c"), Y)
+
+    mod = graph(before, x=((1, 3, 4, 4), "float32"))
+    assert float_ops(folded(mod)) == []
 
 
 def test_an_input_quantized_per_channel_stays_float_and_says_so() -> None:
