@@ -92,11 +92,13 @@ def test_the_trained_network_runs_on_integers_and_agrees(trained, exported):
         want = trained(torch.from_numpy(x)).numpy()
     assert np.mean(found.argmax(1) == want.argmax(1)) == 1
     assert np.mean(want.argmax(1) == labels) > 0.9
-    # One step of the last activations, through the greatest weight of the classifier.
-    step = float(trained.relu2.act_quant.scale()) * float(trained.classify.weight.abs().max())
-    # A tie in the first 4-bit activations, decided by the order of float sums, moves several of them.
-    assert np.mean(np.abs(found - want) > step * 1.01) < 0.1
+    # What is imported is what Brevitas computes.
+    same = [next(iter(simulate(exported, {name: x[i : i + 1]}).values())) for i in range(20)]
+    np.testing.assert_allclose(np.concatenate(same), want[:20], atol=1e-4)
+    # In integers a bias is a whole number of the sum's steps. With 4-bit weights these are coarse: about
+    # 1 in 600 of the first activations moves by one of its 16 steps, and moves what follows.
     assert np.abs(found - want).max() < 0.02 * np.abs(want).max()
+    assert np.median(np.abs(found - want)) < 0.001 * np.abs(want).max()
 
 
 def _quant(bits, zero, **attrs):
