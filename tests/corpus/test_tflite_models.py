@@ -32,10 +32,6 @@ def _vectors(path: Path, names: list[str], outputs: list[str]) -> tuple[dict, di
         return inputs, {outputs[0]: arrays["golden"]}
 
 
-UNROLLED = ("micro_speech_lstm.tflite", "trained_lstm_int8.tflite")
-"""Sequences of 28 and 49 steps: minutes of machine code, so the reference alone runs them here."""
-
-
 @pytest.mark.parametrize("path", tflite_models(), ids=lambda path: path.name)
 def test_profile_tflite_repeats_litert_exactly(path: Path) -> None:
     """Integers bit for bit; what is float in the file, within the order of its additions."""
@@ -53,9 +49,7 @@ def test_profile_tflite_repeats_litert_exactly(path: Path) -> None:
         assert np.abs(found[name].astype(np.float64) - wanted.astype(np.float64)).max(initial=0) <= limit
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in tflite_models() if p.name not in UNROLLED], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", tflite_models(), ids=lambda path: path.name)
 def test_compiled_model_matches_its_vectors(path: Path) -> None:
     package = tvm_qat.compile(path, "native")
     info = {output.name: output for output in package.outputs}

@@ -62,6 +62,19 @@ def test_a_value_of_another_shape_is_a_result() -> None:
     assert len(_kernels(_module(emit, *types))) == 2
 
 
+def test_a_quantized_function_of_another_is_a_kernel_of_its_own() -> None:
+    """Written into one formula they multiply: the cell of an LSTM took LLVM longer than minutes."""
+
+    def emit(emit: Any, x: Var) -> Expr:
+        grid = QParams(2.0**-12, dtype="int16")
+        for _ in range(2):
+            x = emit(q.quantize(emit(_op.tanh(emit(q.dequantize(x, grid)))), grid))
+        return x
+
+    kernels = _kernels(_module(emit, TensorType((4, 33), "int16")))
+    assert kernels == ["plain_elementwise", "plain_elementwise"]
+
+
 def test_two_operators_of_rows_are_two_kernels() -> None:
     def emit(emit: Any, x: Var) -> Expr:
         return _op.nn.softmax(emit(_op.nn.softmax(x, -1)), -1)

@@ -10,7 +10,9 @@
 
 A call joins the group of its users if all of them are in one group and work on its shape, so a
 group has one result and nothing is computed for it outside. Groups have at most `MOST_TERMS` terms,
-counted with repetition, since a value used twice is written twice into the formula.
+counted with repetition, since a value used twice is written twice into the formula, and at most
+`MOST_QUANTIZES` quantize: each writes its operand several times, and what one quantized function
+reads of another multiplies that (the gates and the cell of an LSTM kept LLVM busy without end).
 
 max_pool2d and a lone transposition become groups of their own.
 
@@ -50,6 +52,8 @@ from tvm_qat.qnn.params import params_of
 from tvm_qat.qnn.table import OPS
 
 MOST_TERMS = 48
+MOST_QUANTIZES = 1
+_QUANTIZE = "qnn.quantize"
 _ELEMENTWISE_KINDS = ("pointwise", "boundary")
 
 
@@ -66,6 +70,10 @@ class _Group:
     @property
     def size(self) -> int:
         return sum(self.repeated.values())
+
+    @property
+    def quantizes(self) -> int:
+        return sum(op_name(member.value) == _QUANTIZE for member in self.members)
 
     def add(self, binding: Any, times: int) -> None:
         self.members.append(binding)
@@ -138,6 +146,8 @@ def _group_of_users(binding: Any, users: list[Any], group_of: dict[Var, _Group])
             return None
         found = group
     if found is None or (found.special is not None and _is_special(binding.value)):
+        return None
+    if op_name(binding.value) == _QUANTIZE and found.quantizes >= MOST_QUANTIZES:
         return None
     return found if found.size + _repetitions(binding, users, found) <= MOST_TERMS else None
 
