@@ -27,9 +27,9 @@ def load(source: Any, signature: str | None = None) -> Model:
     if signature is not None:
         raise InputError(located("only a SavedModel has signatures", remedy="leave out --signature"))
     if isinstance(source, Path):
-        return frozen(_parsed(graph_pb2.GraphDef(), source.read_bytes(), source.name), source.name)
+        return frozen(_whole_graph(source.read_bytes(), source.name), source.name)
     if isinstance(source, bytes):
-        return frozen(_parsed(graph_pb2.GraphDef(), source, "model"), "model")
+        return frozen(_whole_graph(source, "model"), "model")
     if isinstance(source, graph_pb2.GraphDef):
         return frozen(source, "model")
     return load_live(source)
@@ -53,6 +53,15 @@ def _parsed(message: Any, data: bytes, file: str) -> Any:
     if not (message.node if kind == "GraphDef" else message.meta_graphs):
         raise InputError(located(f"is an empty {kind}, or none at all", file=file, remedy=again))
     return message
+
+
+def _whole_graph(data: bytes, file: str) -> Any:
+    """TensorFlow writes versions behind the nodes: without them a file was cut between two nodes."""
+    graph = _parsed(graph_pb2.GraphDef(), data, file)
+    if not graph.versions.producer:
+        reason = "ends before the version of its producer: it is truncated"
+        raise InputError(located(reason, file=file, remedy="copy or export it again"))
+    return graph
 
 
 def frozen(graph: Any, file: str) -> Model:
