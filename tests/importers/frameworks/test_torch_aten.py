@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from tests.support.run import imported
 from tvm_qat.verify.evaluate import evaluate_module
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
+
 
 class _Call(nn.Module):
     def __init__(self, function: Callable[..., Any]) -> None:
