@@ -10,7 +10,7 @@ from onnx import ModelProto
 
 from tests.importers.onnx.test_bad_input import conv, edited, q
 from tests.support.corpus import CORPUS, needs_corpus
-from tvm_qat.errors import InputError, UnsupportedError
+from tvm_qat.errors import InputError
 from tvm_qat.importers import import_model
 
 FILES = {
@@ -85,12 +85,3 @@ def test_paths_that_cannot_be_read(tmp_path):
 def test_the_invalid_model_of_the_corpus_is_refused():
     with pytest.raises(InputError, match=r"toycar_2sort.onnx: node .*\(Gemm\).*tensor\(int8\)"):
         import_model(CORPUS / "mlonmcu" / "toycar_2sort.onnx")
-
-
-@needs_corpus
-@pytest.mark.corpus
-@pytest.mark.parametrize("family", ["qonnx_zoo", "finn", "deeploy"])
-def test_custom_operators_of_other_tools_are_refused_by_name(family):
-    for path in sorted((CORPUS / family).glob("*.onnx")):
-        with pytest.raises(UnsupportedError, match="operators without a translation"):
-            import_model(path)
