@@ -152,7 +152,7 @@ def move(walk: Walk, call: Expr, operands: list[Any]) -> Any:
 def apply_move(walk: Walk, call: Expr, q: Expr, source: str | None = None) -> Expr:
     """The same movement of another tensor, for node `source`; at compile time for a constant."""
     if is_const(q) and op_name(call) in _AT_COMPILE_TIME and static_shape(call) is not None:
-        return const(np.ascontiguousarray(_AT_COMPILE_TIME[op_name(call)](call, array_of(q))))
+        return const(_AT_COMPILE_TIME[op_name(call)](call, array_of(q)))
     rest = [walk.settle(walk.lookup(arg)) for arg in call.args[1:]]
     return walk.emit(Call(call.op, [q, *rest], call.attrs, call.ty_args), source)
 
