@@ -86,11 +86,13 @@ def _ceil(x: PrimExpr) -> PrimExpr:
 
 
 def _half_up(x: PrimExpr) -> PrimExpr:
-    return floor(x) + cast((x - floor(x)) >= float32(0.5), "float32")
+    even = _half_even_wide(x)
+    return even + cast(x - even >= float32(0.5), "float32")
 
 
 def _half_down(x: PrimExpr) -> PrimExpr:
-    return _ceil(x) - cast((_ceil(x) - x) >= float32(0.5), "float32")
+    even = _half_even_wide(x)
+    return even - cast(even - x >= float32(0.5), "float32")
 
 
 def _half_toward_zero(x: PrimExpr) -> PrimExpr:
@@ -124,7 +126,11 @@ def round_to_int(x: PrimExpr, rounding: str, dtype: str, plus: PrimExpr | None =
     """x, already clamped to the range of `dtype` (shifted by a zero point), as whole int32, plus `plus`."""
     if rounding == "half_even" and dtype in _NARROW:
         return _half_even_narrow(x, int32(0) if plus is None else plus)
-    whole = cast(_ROUNDINGS[rounding](x), "int32")
+    if rounding == "half_even":
+        whole = cast(_half_even_wide(x), "int32")
+    else:  # These read x several times: in a chain of them the expression would grow with each.
+        once = _tir.Var("x", str(x.ty.dtype))
+        whole = _tir.Let(once, x, cast(_ROUNDINGS[rounding](once), "int32"))
     return whole if plus is None else whole + plus
 
 

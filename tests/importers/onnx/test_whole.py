@@ -99,3 +99,13 @@ def test_thresholds_are_counted(rows, scale, bias):
 def test_wrong_thresholds_are_refused(rows):
     with pytest.raises(InputError, match="'mt' \\(MultiThreshold\\)"):
         imported(threshold(rows, data_layout="NCW"))
+
+
+def test_a_row_of_shifts_is_one_expression_of_bounded_size():
+    """Each step reads its input several times; written into one another they once took minutes."""
+    constants = {"m": np.full((3, 1), 257, F32), "a": F32(0), "o": F32(65536)}
+    nodes = [shift("x m a", "p", 65536), *(shift(f"{i} o a", o, 65536) for i, o in ("pq", "qr", "ry"))]
+    made = model(nodes, {"x": (2, 3, 50)}, ["y"], constants)
+    x = np.random.default_rng(0).integers(-30000, 30000, (2, 3, 50))
+    want = shifted(x, np.array(257), np.array(0), 65536, -128, 127)
+    np.testing.assert_array_equal(compile_model(made, target="llvm").run({"x": x.astype(F32)})["y"], want)
