@@ -16,11 +16,12 @@ from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers.onnx.grids import emit
 from tvm_qat.importers.onnx.node import Node
 from tvm_qat.importers.onnx.tensors import Array, to_array
-from tvm_qat.ir import BlockBuilder, Expr, const, dtype_of, relax
+from tvm_qat.ir import BlockBuilder, Expr, Var, const, dtype_of, op_name, relax
 from tvm_qat.qnn import build
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 ONE = np.float64(1)
+_ELEMENTWISE = ("relax.add", "relax.subtract", "relax.multiply")
 
 
 def whole_input(builder: BlockBuilder, value: Expr) -> Expr:
@@ -40,8 +41,11 @@ def requant_shift(builder: BlockBuilder, node: Node) -> Expr:
         raise UnsupportedError(f"it shifts {dtype_of(data)}; only whole numbers in float32 are supported")
     low, high = (-int(levels) // 2, int(levels) // 2 - 1) if signed else (0, int(levels) - 1)
     storage = next(d for d, (least, most) in STORAGE_RANGE.items() if least <= low and high <= most)
-    value = emit(builder, build.fake_quantize(data, QParams(ONE, dtype="int32")))
-    value = emit(builder, relax.op.multiply(value, const(_factor(node, 1) / divisor, "float32")))
+    made = builder.lookup_binding(data) if isinstance(data, Var) else None
+    if made is not None and op_name(made) in _ELEMENTWISE:
+        # A sum of two tensors has no grid of its own to be scaled on; its whole numbers have.
+        data = emit(builder, build.fake_quantize(data, QParams(ONE, dtype="int32")))
+    value = emit(builder, relax.op.multiply(data, const(_factor(node, 1) / divisor, "float32")))
     addend = _factor(node, 2) / divisor
     if np.any(addend):
         value = emit(builder, relax.op.add(value, const(addend, "float32")))
