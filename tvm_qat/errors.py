@@ -7,7 +7,14 @@ fact stands in the message; the classes are registered, so that they survive the
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+
 import tvm_ffi
+
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+"""What the standard library raises on damaged zip archives. Among the RuntimeErrors are a flipped bit
+that asks for encryption, and NotImplementedError for a version or compression that does not exist."""
 
 
 @tvm_ffi.register_error

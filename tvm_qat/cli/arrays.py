@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tvm_qat.errors import InputError, located
+from tvm_qat.errors import DAMAGED_ZIP, InputError, located
 from tvm_qat.package.files import write_atomically
 
 Array = npt.NDArray[Any]
@@ -28,7 +27,7 @@ def read_npz(path: str) -> dict[str, Array]:
             return {name: loaded[name] for name in loaded.files}
     except OSError as error:
         raise InputError(located(f"cannot be read: {error.strerror or error}", file=path)) from None
-    except (ValueError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (*DAMAGED_ZIP, KeyError) as error:
         reason = f"is not an npz file of plain arrays: {error}"
         raise InputError(located(reason, file=path, remedy="write it with numpy.savez")) from None
 

@@ -107,6 +107,26 @@ def test_operators_of_other_libraries_need_trust(archive, tmp_path, text):
         import_model(target, input_shapes=SHAPES)
 
 
+DIRECTORY, LOCATOR = b"PK\x01\x02", b"PK\x06\x07"
+
+
+@pytest.mark.parametrize(
+    ("record", "offset", "value"),
+    [(DIRECTORY, 6, 188), (DIRECTORY, 8, 1), (DIRECTORY, 10, 99), (LOCATOR, 16, 2)],
+    ids=["version of zip", "encrypted", "compression", "several disks"],
+)
+def test_archives_that_ask_for_what_zip_cannot_do_are_refused(archive, tmp_path, record, offset, value):
+    content = bytearray(archive.read_bytes())
+    start = content.find(record)
+    while start >= 0:
+        content[start + offset] = value
+        start = content.find(record, start + 1)
+    path = tmp_path / "changed.pt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        import_model(path, input_shapes=SHAPES)
+
+
 def test_damaged_archives_are_refused_in_one_line(archive, tmp_path):
     content = archive.read_bytes()
     generator = random.Random(0)

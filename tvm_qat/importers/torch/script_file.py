@@ -14,11 +14,10 @@ import io
 import re
 import warnings
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tvm_qat.errors import InputError, located
+from tvm_qat.errors import DAMAGED_ZIP, InputError, located
 
 _MOST_CODE = 64 << 20
 _OUTSIDE = ("save", "from_file", "getattr", "fork", "rpc_async", "rpc_sync", "rpc_remote")
@@ -34,10 +33,8 @@ def kind_of(source: Path | bytes) -> str:
 
     Raises InputError for an archive that is cut off or damaged.
     """
-    if not zipfile.is_zipfile(_stream(source)):
-        head = source[:2] if isinstance(source, bytes) else _head(source)
-        if head == b"PK":
-            raise InputError("is a zip archive that was cut off or damaged")
+    head = source[:2] if isinstance(source, bytes) else _head(source)
+    if head != b"PK":
         return "pickle" if head[:1] == b"\x80" else "other"
     names = [_inner(name) for name in _archive(source).namelist()]
     if "constants.pkl" in names and any(name.startswith("code/") for name in names):
@@ -114,14 +111,14 @@ def _code(source: Path | bytes, file: str) -> list[tuple[str, str]]:
         raise InputError(located(f"its code is larger than {_MOST_CODE >> 20} MB", file=file))
     try:
         return [(_inner(part.filename), archive.read(part).decode("utf-8")) for part in parts]
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
+    except DAMAGED_ZIP as error:
         raise InputError(located(f"is damaged: {first_line(error)}", file=file)) from None
 
 
 def _archive(source: Path | bytes) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(_stream(source))
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except DAMAGED_ZIP as error:
         raise InputError(f"is a damaged zip archive: {first_line(error)}") from None
 
 
