@@ -15,7 +15,7 @@ import tvm_qat
 from tests.support.tiny import integer_module
 from tvm_qat import plugin
 from tvm_qat.ir import relax, tvm
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "tvm_qat" / "data" / "demo" / "digits_cnn.onnx"

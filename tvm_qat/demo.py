@@ -18,7 +18,7 @@ import onnx
 from tvm_qat import compiler
 from tvm_qat.package import Package
 from tvm_qat.report import Report
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 Array = npt.NDArray[Any]
 MODELS = ("digits_cnn", "digits_mlp")

@@ -17,7 +17,7 @@ from tvm_qat.package.link import find_linker
 from tvm_qat.package.target import host_features, host_platform
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qparams import QParams
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 State = Literal["ok", "missing", "wrong"]
 

@@ -11,7 +11,7 @@ import pytest
 import tvm_qat
 from tests.support.corpus import CORPUS, needs_corpus, onnx_models, vectors
 from tvm_qat import pipeline
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 pytestmark = [needs_corpus, pytest.mark.corpus]
 

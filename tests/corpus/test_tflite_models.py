@@ -11,7 +11,7 @@ import tvm_qat
 from tests.support.corpus import CORPUS, golden_file, needs_corpus, tflite_models, vectors
 from tvm_qat import pipeline
 from tvm_qat.ir import dtype_of, static_shape
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 pytestmark = [needs_corpus, pytest.mark.corpus]
 

@@ -13,7 +13,7 @@ from tests.support.tiny import GRID, OUTPUT_GRID, float_module, integer_module
 from tvm_qat.compiler import compile
 from tvm_qat.errors import InputError
 from tvm_qat.package import Package, load, signature
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 
 def image(batch: int = 2) -> np.ndarray:

@@ -13,7 +13,7 @@ from tests.support.rewrite import check_same_numbers, random_inputs, reasons
 from tvm_qat import pipeline
 from tvm_qat.ir import Expr, IRModule, Tuple, bindings_of, const, is_const, op_name
 from tvm_qat.qnn import arithmetic
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 X = grid(0.0371, 3)
 Y = grid(0.0113, 131, "uint8")

@@ -14,7 +14,7 @@ from tvm_qat.ir import Expr, IRModule, attrs_of, bindings_of, op_name
 from tvm_qat.passes.fold_into_qnn import fold_into_qnn
 from tvm_qat.qnn import litert
 from tvm_qat.qparams import QParams
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 X, Y, OUT = grid(np.float32(0.03), 3), grid(np.float32(0.05), -9), grid(np.float32(0.04), 1)
 SHAPE = ((1, 4, 4, 6), "float32")

@@ -13,7 +13,7 @@ from tests.support.random_graphs import OPERATORS, Program, random_graph
 from tests.support.rewrite import assert_same, check_same_numbers, random_inputs
 from tvm_qat import pipeline
 from tvm_qat.ir import IRModule, op_name, relax, source_of
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 PROGRAMS = st.lists(
     st.tuples(st.sampled_from(sorted(OPERATORS)), st.integers(0, 999)), min_size=1, max_size=6

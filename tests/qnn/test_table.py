@@ -11,7 +11,7 @@ from tests.support.qnn_examples import EXAMPLES, IDS, Example
 from tvm_qat.ir import bindings_of, dtype_of, op_name, relax, shape_of, source_of, tvm
 from tvm_qat.qnn import arithmetic, build, params, reference
 from tvm_qat.qnn.table import OPS
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 each_example = pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
 

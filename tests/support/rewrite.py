@@ -10,7 +10,7 @@ import numpy as np
 from tvm_qat.ir import IRModule, dtype_of, notes_of, relax, shape_of, tvm
 from tvm_qat.passes.fold.values import CODES
 from tvm_qat.passes.fold_into_qnn import fold_into_qnn
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 Pass = Callable[[IRModule], IRModule]
 

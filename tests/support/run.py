@@ -12,7 +12,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from tvm_qat.importers import import_model
 from tvm_qat.ir import IRModule, relax
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 Arrays = Mapping[str, np.ndarray]
 

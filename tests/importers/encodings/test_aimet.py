@@ -10,7 +10,7 @@ from tests.importers.encodings.make_data import DATA, KINDS, inputs
 from tests.support.run import imported, simulate
 from tvm_qat import pipeline
 from tvm_qat.report import report_of
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 

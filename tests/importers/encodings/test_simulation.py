@@ -11,7 +11,7 @@ from tests.importers.encodings.networks import NETWORKS
 from tests.support.run import imported, random_inputs, simulate
 from tvm_qat import pipeline
 from tvm_qat.report import report_of
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 MOST_OTHERS = 0.05
 """Share of outputs that may be the neighbouring step: the float bias becomes a whole number of steps

@@ -12,7 +12,7 @@ import numpy as np
 
 import tvm_qat as tq
 from tvm_qat.ir import IRModule, relax
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 for name, value in {
     "TF_USE_LEGACY_KERAS": "1",

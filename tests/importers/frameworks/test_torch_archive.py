@@ -178,7 +178,7 @@ def test_in_place_operators_change_what_later_calls_read() -> None:
             y.add_(1)
             return y - 3
 
-    from tvm_qat.verify.evaluate import evaluate_module
+    from tvm_qat.verification.evaluate import evaluate_module
 
     mod = import_model(torch.export.export(InPlace(), (torch.zeros(2, 2),)))
     assert evaluate_module(mod, [torch.ones(2, 2).numpy()])[0].tolist() == [[0, 0], [0, 0]]

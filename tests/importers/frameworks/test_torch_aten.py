@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.support.run import imported
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 

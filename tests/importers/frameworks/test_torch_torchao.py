@@ -14,7 +14,7 @@ from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
 from tests.importers.frameworks.torch_models import outputs, pictures, train
 from tests.support.run import imported
 from tvm_qat import pipeline
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGES = pictures(100, 77)[0]

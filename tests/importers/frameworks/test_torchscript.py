@@ -19,7 +19,7 @@ from tests.importers.frameworks.torchscript_nets import (
     quiet,
 )
 from tvm_qat.ir import Call, bindings_of, op_name, source_of
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 INPUT = {"x": SHAPE}
 

@@ -10,7 +10,7 @@ from torch import nn
 from tests.importers.frameworks.torchscript_nets import quiet
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers import import_model
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 SHAPE = (2, 4, 6, 6)
 ops = torch.ops.quantized

@@ -12,7 +12,7 @@ from tests.support.run import imported
 from tvm_qat import pipeline
 from tvm_qat.ir import IRModule
 from tvm_qat.report.layers import report_of
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 
 def check_simulation(

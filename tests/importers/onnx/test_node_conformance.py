@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 import tvm_qat
 from tests.support.run import imported
 from tvm_qat.errors import UnsupportedError
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 NAMES = "quantizelinear|qlinear|convinteger|matmulinteger"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from tvm_qat.importers import import_model
 from tvm_qat.ir import IRModule, relax
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 Array = np.ndarray[Any, Any]
 VERSION = '#[version = "0.0.5"]\n'

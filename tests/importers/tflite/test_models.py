@@ -11,7 +11,7 @@ from tvm_qat import inspect, pipeline
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers import import_model
 from tvm_qat.ir import op_name
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 RNG = np.random.default_rng(3)
 

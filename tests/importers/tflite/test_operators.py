@@ -10,7 +10,7 @@ from tests.support.tflite_models import litert
 from tvm_qat import pipeline
 from tvm_qat.importers import import_model
 from tvm_qat.ir import bindings_of, dtype_of, op_name, relax, source_of, static_shape
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 
 def _inputs(mod) -> list[np.ndarray]:

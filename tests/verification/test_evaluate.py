@@ -22,7 +22,7 @@ from tvm_qat.ir import (
 from tvm_qat.qnn import arithmetic, linear
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qparams import QParams
-from tvm_qat.verify.evaluate import evaluate_module
+from tvm_qat.verification.evaluate import evaluate_module
 
 
 def image(batch: int = 2) -> np.ndarray:

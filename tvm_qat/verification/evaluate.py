@@ -8,7 +8,7 @@ integer result that compiled code must repeat.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from tvm_qat.ir import (
     relax,
     shape_of,
     tvm,
+    uses_of,
 )
 from tvm_qat.qnn.reference import evaluate as evaluate_qnn
 from tvm_qat.qnn.table import OPS
@@ -52,11 +53,62 @@ def evaluate_module(
 
     Raises InputError if inputs are missing or do not fit their parameters.
     """
-    func = mod["main"]
-    arrays = [np.asarray(array) for array in _in_order(func, inputs)]
-    _check_inputs(func, arrays)
-    result = _run(mod, func, arrays, observe)
-    return list(result) if isinstance(result, tuple) else [result]
+    evaluation = Evaluation(mod, inputs)
+    for step in evaluation:
+        if observe is not None:
+            observe(*step)
+    return evaluation.outputs()
+
+
+class Evaluation:
+    """One walk over `main`: each step gives (variable, expression, value) of a binding.
+
+    A value is dropped after its last reader, so that memory holds what is still needed and no more.
+    Inputs and errors are those of `evaluate_module`.
+    """
+
+    def __init__(self, mod: IRModule, inputs: Mapping[str, Array] | Sequence[Array]) -> None:
+        func = mod["main"]
+        arrays = [np.asarray(array) for array in _in_order(func, inputs)]
+        _check_inputs(func, arrays)
+        self._mod = mod
+        self._func = _specialized(func, arrays)
+        self._env: dict[Var, Any] = dict(zip(self._func.params, arrays, strict=True))
+
+    def __iter__(self) -> Iterator[tuple[Var, Expr, Any]]:
+        last = _last_readers(self._func)
+        for place, binding in enumerate(bindings_of(self._func)):
+            self._env[binding.var] = _value(self._mod, binding.value, self._env)
+            yield binding.var, binding.value, self._env[binding.var]
+            for var in last.get(place, ()):
+                del self._env[var]
+
+    def value_of(self, expr: Expr) -> Any:
+        """What an operand of the binding at hand is."""
+        return _value(self._mod, expr, self._env)
+
+    def replace(self, var: Var, value: Any) -> None:
+        """Later bindings read `value` in place of what `var` was found to be."""
+        self._env[var] = value
+
+    def outputs(self) -> list[Array]:
+        """In order, after the last step."""
+        result = _value(self._mod, self._func.body.body, self._env)
+        return list(result) if isinstance(result, tuple) else [result]
+
+
+def _last_readers(func: Function) -> dict[int, list[Var]]:
+    """By the position of a binding: the variables that nothing reads after it."""
+    places = {binding.var: place for place, binding in enumerate(bindings_of(func))}
+    last = dict(places)
+    for var, users in uses_of(func).items():
+        reading = [places[user] for user, _ in users if user is not None]
+        kept = any(user is None for user, _ in users)
+        last[var] = len(places) if kept else max([last.get(var, 0), *reading])
+    found: dict[int, list[Var]] = {}
+    for var, place in last.items():
+        found.setdefault(place, []).append(var)
+    return found
 
 
 def _in_order(func: Function, inputs: Mapping[str, Array] | Sequence[Array]) -> list[Array]:
@@ -99,13 +151,16 @@ def _check_inputs(func: Function, arrays: Sequence[Array]) -> None:
             raise InputError(f"input {param.name} is {array.dtype}, not {dtype}")
 
 
-def _run(mod: IRModule, func: Function, arrays: Sequence[Any], observe: Observe | None) -> Any:
-    func = func.bind_symbolic_vars(_dimensions(func, arrays))
+def _specialized(func: Function, arrays: Sequence[Any]) -> Function:
+    known = _dimensions(func, arrays)
+    return func.bind_symbolic_vars(known) if known else func
+
+
+def _run(mod: IRModule, func: Function, arrays: Sequence[Any]) -> Any:
+    func = _specialized(func, arrays)
     env: dict[Var, Any] = dict(zip(func.params, arrays, strict=True))
     for binding in bindings_of(func):
         env[binding.var] = _value(mod, binding.value, env)
-        if observe is not None:
-            observe(binding.var, binding.value, env[binding.var])
     return _value(mod, func.body.body, env)
 
 
@@ -124,7 +179,7 @@ def _value(mod: IRModule, expr: Expr, env: dict[Var, Any]) -> Any:
     if op_name(expr) in OPS:
         return evaluate_qnn(expr, operands)
     if isinstance(expr.op, tvm.ir.GlobalVar) and isinstance(mod[expr.op], Function):
-        return _run(mod, mod[expr.op], operands, None)
+        return _run(mod, mod[expr.op], operands)
     return _evaluate_float(mod, expr, operands)
 
 
