@@ -1,8 +1,8 @@
 """Does cost grow with the work? Time against multiply-accumulates, over widths and image sizes.
 
 Every package stays loaded in a process of its own, and all take turns, so that a slow minute of the
-machine falls on all of them. A line is fitted to the points above FROM, and what is quoted is how
-far each of them lies off it.
+machine falls on all of them. The line that no point above FROM lies far from is sought, and what is
+quoted is how far each of them lies off it.
 """
 
 from __future__ import annotations

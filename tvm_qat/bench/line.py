@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -24,14 +25,29 @@ class Line:
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Line | None:
-    """The line through (work, seconds) with the least squares of relative deviations.
+    """The line whose largest deviation from any of the (work, seconds) is least.
 
-    Relative, so that small models count as much as large ones: the sum over the points of
-    ((per_unit * work + once) / seconds - 1)^2 is least. None for fewer than three points.
+    No other line has all points within a smaller share of itself (a Chebyshev approximation under
+    the weights 1 / seconds). Three points that lie equally far off determine it, not all on one
+    side; of the lines that any three determine so, it is the one that stays nearest to all.
+    None for fewer than three points, or one amount of work.
     """
     if len(points) < 3:
         return None
-    work, seconds = (np.array(values, float) for values in zip(*points, strict=True))
-    system = np.stack([work / seconds, 1.0 / seconds], axis=1)
-    per_unit, once = np.linalg.lstsq(system, np.ones(len(points)), rcond=None)[0]
-    return Line(float(per_unit), float(once))
+    unit = max(work for work, _ in points)
+    rows = np.array([(work / unit / seconds, 1.0 / seconds) for work, seconds in points])
+    triples = np.array(list(combinations(range(len(points)), 3)))
+    candidates = []
+    for sides in ((1, -1, 1), (1, 1, -1), (-1, 1, 1)):
+        signs = np.broadcast_to(np.array(sides, float), triples.shape)[..., None]
+        system = np.concatenate([rows[triples], signs], axis=2)
+        system = system[np.abs(np.linalg.det(system)) > 0]
+        candidates.append(np.linalg.solve(system, np.ones((len(system), 3, 1)))[:, :2, 0])
+    lines = np.concatenate(candidates)
+    if not len(lines):
+        return None
+    sizes = np.max(np.abs(lines @ rows.T - 1.0), axis=1)
+    (per_unit, once), size = lines[np.argmin(sizes)], np.min(sizes)
+    # line / seconds now lies in [1 - size, 1 + size]; seconds / line shall.
+    centred = 1.0 - size * size
+    return Line(float(per_unit / unit / centred), float(once / centred))
