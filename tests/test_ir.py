@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,19 @@ def test_rebuild_gives_the_builder_to_the_body():
         return builder.emit_output(relax.op.negative(func.params[0]))
 
     assert [ir.op_name(v) for v in values(ir.rebuild(chain("a", "b"), body))] == ["relax.negative"]
+
+
+@pytest.mark.parametrize("error", [UnsupportedError, ZeroDivisionError, KeyboardInterrupt])
+def test_whatever_is_raised_in_a_body_leaves_no_builder_half_open(error, capfd: pytest.CaptureFixture[str]):
+    def fails(_func: Function, builder: BlockBuilder) -> None:
+        builder.emit(relax.op.exp(variable()))
+        raise error
+
+    mod = chain("a", "b")
+    with pytest.raises(error):
+        ir.rebuild(mod, fails)
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_is_graph_tells_functions_that_another_stage_owns():

@@ -7,6 +7,8 @@ places that know them, so that a new pin touches two files. TVM is untyped: `Any
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -252,19 +254,29 @@ def rebuild(mod: IRModule, make_body: Callable[[Function, BlockBuilder], Expr]) 
             continue
         private = func.attrs is None or "global_symbol" not in func.attrs
         params = list(func.params)
-        with builder.function(gvar.name_hint, params, attrs=_attrs(func), private=private):
-            with builder.dataflow():
-                result = make_body(func, builder)
-            builder.emit_func_output(result)
+        body = partial(make_body, func, builder)
+        define(builder, gvar.name_hint, params, body, attrs=_attrs(func), private=private)
     # calls refer to the very objects that name the functions, so these are kept
     old = {gvar.name_hint: gvar for gvar in mod.get_global_vars() if gvar not in kept}
     built = {old.get(gvar.name_hint, gvar): func for gvar, func in builder.get().functions_items()}
     return drop_dead(IRModule(built | kept, attrs=mod.attrs))
 
 
-def abandon(builder: BlockBuilder) -> None:
-    """Close the block that a failed `builder.function(...)` left open; TVM remarks on it otherwise."""
-    builder._end_block()
+def define(
+    builder: BlockBuilder, name: str, params: Sequence[Var], body: Callable[[], Expr], *,
+    attrs: dict[str, Any] | None = None, private: bool = False,
+) -> None:  # fmt: skip
+    """Adds a function whose one dataflow block is what `body` emits; `body` returns its output variable.
+
+    Whatever is raised inside leaves no block open: TVM would remark on that once the builder dies.
+    """
+    with builder.function(name, list(params), attrs=attrs, private=private):
+        with ExitStack() as unfinished:
+            unfinished.callback(builder._end_block)
+            with builder.dataflow():
+                result = body()
+            unfinished.pop_all()
+        builder.emit_func_output(result)
 
 
 def is_graph(func: Any) -> bool:
@@ -319,7 +331,7 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 __all__ = [
     "VALUE_NAMES", "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule",
     "MatchCast", "Shape", "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var",
-    "abandon", "add_notes", "array_of", "attrs_of", "bindings_of", "const", "drop_dead", "dtype_of",
+    "add_notes", "array_of", "attrs_of", "bindings_of", "const", "define", "drop_dead", "dtype_of",
     "flat", "is_const", "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands",
     "rebuild", "relax", "rewrite", "same_shape", "shape_of", "shape_of_type", "source_of",
     "static_shape", "substitute", "tvm", "uses_of", "with_source",

@@ -12,7 +12,7 @@ from tvm_qat.ir import (
     IRModule,
     Tuple,
     Var,
-    abandon,
+    define,
     is_const,
     with_source,
 )
@@ -58,16 +58,14 @@ def write_main(
         least one. file : the model's name for messages.
     """
     builder = BlockBuilder()
-    try:
-        with builder.function("main", list(inputs.values())):
-            with builder.dataflow():
-                outputs = body(Writer(builder, file))
-                values = list(outputs.values())
-                result = builder.emit_output(values[0] if len(values) == 1 else Tuple(values))
-            builder.emit_func_output(result)
-    except InputError:
-        abandon(builder)
-        raise
+    outputs: dict[str, Expr] = {}
+
+    def written() -> Expr:
+        outputs.update(body(Writer(builder, file)))
+        values = list(outputs.values())
+        return builder.emit_output(values[0] if len(values) == 1 else Tuple(values))
+
+    define(builder, "main", list(inputs.values()), written)
     mod = builder.get()
     mod["main"] = mod["main"].with_attrs({"input_names": list(inputs), "output_names": list(outputs)})
     return mod

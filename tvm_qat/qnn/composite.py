@@ -19,6 +19,7 @@ from tvm_qat.ir import (
     TensorType,
     Var,
     bindings_of,
+    define,
     dtype_of,
     match_again,
     operands,
@@ -96,10 +97,12 @@ def _own_dimension(dim: Any, known: list[tuple[Any, Any]]) -> Any:
 
 def _composite(members: Sequence[Any], env: dict[Var, Expr]) -> Function:
     builder = BlockBuilder()
-    with builder.function("composite", list(env.values()), attrs={"Composite": COMPOSITE}, private=True):
-        with builder.dataflow():
-            for member in members[:-1]:
-                env[member.var] = builder.emit(substitute(member.value, env))
-            result = builder.emit_output(substitute(members[-1].value, env))
-        builder.emit_func_output(result)
+    params = list(env.values())
+
+    def body() -> Expr:
+        for member in members[:-1]:
+            env[member.var] = builder.emit(substitute(member.value, env))
+        return builder.emit_output(substitute(members[-1].value, env))
+
+    define(builder, "composite", params, body, attrs={"Composite": COMPOSITE}, private=True)
     return builder.get()["composite"]

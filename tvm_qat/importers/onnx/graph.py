@@ -34,11 +34,11 @@ from tvm_qat.ir import (
     TupleGetItem,
     TupleType,
     Var,
-    abandon,
     add_notes,
     array_of,
     bindings_of,
     const,
+    define,
     is_const,
     relax,
     shape_of,
@@ -72,19 +72,16 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: 
     kept, axes = written_out(model.proto.graph.node), channel_axes(model)
     scope = Scope(model, BlockBuilder(), dict(params), types, _used(model), kept, overlay, axes)
     _add_initializers(scope)
-    try:
-        with scope.builder.function("main", list(params.values())):
-            with scope.builder.dataflow():
-                for name, value in scope.values.items():
-                    scope.values[name] = _encoded(scope, name, value)
-                _add_whole_inputs(scope, params)
-                for node in model.proto.graph.node:
-                    _translate_node(scope, node)
-                result = scope.builder.emit_output(_result(scope))
-            scope.builder.emit_func_output(result)
-    except InputError:
-        abandon(scope.builder)
-        raise
+
+    def body() -> Expr:
+        for name, value in scope.values.items():
+            scope.values[name] = _encoded(scope, name, value)
+        _add_whole_inputs(scope, params)
+        for node in model.proto.graph.node:
+            _translate_node(scope, node)
+        return scope.builder.emit_output(_result(scope))
+
+    define(scope.builder, "main", list(params.values()), body)
     return _finished(scope)
 
 
