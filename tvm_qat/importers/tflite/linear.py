@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.errors import InputError, UnsupportedError
+from tvm_qat.importers.padding import same_padding
 from tvm_qat.importers.tflite.node import Node, plain
 from tvm_qat.ir import Expr, relax
 from tvm_qat.qnn import build
@@ -28,20 +29,16 @@ class Window:
 
 
 def window(options: Any, size: tuple[int, int], kernel: tuple[int, int], dilated: bool = True) -> Window:
-    """SAME pads so that ceil(size / stride) results come out, the odd one at the end."""
+    """The window that the options describe, over data of this size."""
     strides = (int(options.StrideH()), int(options.StrideW()))
     dilation = (int(options.DilationHFactor()), int(options.DilationWFactor())) if dilated else (1, 1)
     if min(*strides, *dilation, *kernel) <= 0 or max(*strides, *dilation, *kernel) >= MOST_WINDOW:
         raise InputError(f"kernel {kernel}, strides {strides} or dilation {dilation} are impossible")
     if options.Padding() not in (SAME, VALID):
         raise InputError(f"padding {options.Padding()} is not known")
-    totals = [0, 0]
-    if options.Padding() == SAME:
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
-        totals = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(size, strides, reach, strict=True)]
-    before = [total // 2 for total in totals]
-    after = [total - half for total, half in zip(totals, before, strict=True)]
-    return Window(kernel, strides, dilation, (before[0], before[1], after[0], after[1]))
+    same = options.Padding() == SAME
+    top, left, bottom, right = same_padding(size, kernel, strides, dilation) if same else (0, 0, 0, 0)
+    return Window(kernel, strides, dilation, (top, left, bottom, right))
 
 
 def conv_2d(node: Node) -> Expr:
