@@ -99,6 +99,11 @@ def test_contradictory_tensors(content, match):
     _refused(content, match)
 
 
+def test_a_scale_with_which_a_fused_activation_exceeds_32_bits():
+    tensors = [tensor("x", (2, 3), "int8", 0.1), tensor("y", (2, 3), "int8", 1e-45)]
+    _refused(one("RELU6", tensors), r"node 'y' \(RELU6\): the scale of its result, 1.4013e-45, is too small")
+
+
 def test_a_constant_whose_buffer_does_not_fit_its_shape():
     weight = constant("w", np.ones((3, 4), np.int8), 0.1)
     weight.shape = [3, 5]

@@ -135,16 +135,21 @@ def narrowed(params: QParams, activation: int) -> QParams:
     least, most = params.range
     scale, zero_point = params.scale.astype(np.float32).reshape(-1)[0], int(params.zero_point.reshape(-1)[0])
     if low is not None:
-        least = max(least, zero_point + int(_away(np.float32(low) / scale)))
+        least = max(least, zero_point + _steps(low, scale))
     if high is not None:
-        most = min(most, zero_point + int(_away(np.float32(high) / scale)))
+        most = min(most, zero_point + _steps(high, scale))
     if least >= most:
         raise UnsupportedError("its fused activation leaves a single value of its result's grid")
     return params.with_(qmin=least, qmax=most)
 
 
-def _away(x: np.float32) -> float:
-    return float(np.trunc(x + np.copysign(np.float32(0.5), x)))
+def _steps(bound: float, scale: np.float32) -> int:
+    """bound / scale, rounded half away from zero; LiteRT refuses what exceeds 32 bits, too."""
+    with np.errstate(over="ignore"):
+        x = np.float32(bound) / scale
+    if abs(x) >= 2**31:
+        raise InputError(f"the scale of its result, {scale:g}, is too small for its fused activation")
+    return int(np.trunc(x + np.copysign(np.float32(0.5), x)))
 
 
 def _activated(write: Writer, value: Expr, activation: int) -> Expr:
