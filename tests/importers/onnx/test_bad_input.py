@@ -69,6 +69,17 @@ def _same_attribute_twice(made):
         made.graph.node[0].attribute.append(helper.make_attribute("strides", [1, 1]))
 
 
+def _ir_version(version):
+    def change(made):
+        made.ir_version = version
+
+    return change
+
+
+def _unfinished_equation(made):
+    made.graph.node[0].attribute[0].s = b"ab>"
+
+
 def _opset(version):
     def change(made):
         made.opset_import[0].version = version
@@ -281,6 +292,11 @@ CASES = {
         ),
         "'x'",
     ),
+    "an equation that is none": (
+        lambda: edited(chain(node("Einsum", "x", "y", "e", equation="ab")), _unfinished_equation),
+        "node 'e' (Einsum): equation b'ab>' is none",
+    ),
+    "version beyond 32 bits": (lambda: edited(conv(), _ir_version(1 << 40)), "is not an ONNX model"),
     "nothing but a header": (lambda: ModelProto(ir_version=8), "is not an ONNX model"),
     "sub-byte zero point out of its range": (
         lambda: chain(
