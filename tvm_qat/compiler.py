@@ -6,13 +6,14 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tvm_ffi
 
 from tvm_qat import importers, kernels, pipeline
 from tvm_qat.errors import InputError, located
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
+from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, tvm
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
@@ -21,10 +22,11 @@ from tvm_qat.package.target import parse_target, platform_of, target_json
 from tvm_qat.report import Report, report_of
 from tvm_qat.version import __version__
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins, and the share of all work done before it."""
-
-Shapes = Mapping[str, Sequence[int]]
 
 _STAGES = {"import": 0.0, "passes": 0.1, "kernels": 0.3, "machine code": 0.5, "done": 1.0}
 
@@ -47,12 +49,10 @@ class _Stages:
 
 
 def compile(
-    model: Any, target: Any = "llvm", *, rounding: str | None = None, input_shapes: Shapes | None = None,
-    format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    params: str | os.PathLike[str] | None = None, signature: str | None = None,
-    disabled_passes: Sequence[str] = (),
+    model: Any, target: Any = "llvm", *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
     pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
     dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
+    **options: Unpack[ImportKeywords],
 ) -> Package:  # fmt: skip
     """Compile a model to integer code.
 
@@ -61,13 +61,12 @@ def compile(
     model : path of a model file, a framework's own object, or an IRModule from any TVM importer.
     target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
     rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
-    input_shapes : shapes that replace those the model declares, by input name.
-    format, encodings, trust, params, signature : see `import_model`.
     disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
     dump : texts to keep in `Package.dumps`: any of relax, tir, ll, asm.
     progress : see Progress. timings : filled with seconds by pass and stage.
+    options : format, input_shapes, encodings, trust, params and signature, as `import_model` takes them.
 
     Raises InputError (with subclasses) if the model or an option is at fault.
     """
@@ -79,15 +78,7 @@ def compile(
     others = [name for name in disabled_passes if name not in ours]
     with build.pass_context(pass_config or {}, others):
         stages.begin("import")
-        source = as_module(
-            model,
-            format=format,
-            input_shapes=input_shapes,
-            encodings=encodings,
-            trust=trust,
-            params=params,
-            signature=signature,
-        )
+        source = as_module(model, **options)
         folded = _folded(source, stages, rounding, ours)
         stages.begin("kernels")
         lowered = kernels.finish(chosen, one_call=True)(kernels.lower(folded, chosen))
@@ -107,28 +98,21 @@ def compile(
 
 
 def inspect(
-    model: Any, *, rounding: str | None = None, input_shapes: Shapes | None = None,
-    format: str | None = None, encodings: str | os.PathLike[str] | None = None, trust: bool = False,
-    params: str | os.PathLike[str] | None = None, signature: str | None = None,
-    disabled_passes: Sequence[str] = (),
-    progress: Progress | None = None,
+    model: Any, *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
+    progress: Progress | None = None, **options: Unpack[ImportKeywords],
 ) -> Report:  # fmt: skip
-    """What will run on integers, what stays in float and why; of a model or of a saved package."""
-    if isinstance(model, Package):
-        return Report.from_json(model.layers, model.totals)
+    """What will run on integers, what stays in float and why; of a model or of a saved package.
+
+    Options as for `compile`. Raises InputError if a package is given any: it was compiled with its own.
+    """
     if isinstance(model, str | os.PathLike) and is_tar(model):
-        return inspect(read(model))
+        model = read(model)
+    if isinstance(model, Package):
+        _refuse("a package", rounding=rounding, disabled_passes=disabled_passes, **options)
+        return Report.from_json(model.layers, model.totals)
     stages = _Stages(progress)
     stages.begin("import")
-    source = as_module(
-        model,
-        format=format,
-        input_shapes=input_shapes,
-        encodings=encodings,
-        trust=trust,
-        params=params,
-        signature=signature,
-    )
+    source = as_module(model, **options)
     folded = _folded(source, stages, rounding, disabled_passes)
     stages.begin("done")
     return report_of(folded, source)
@@ -142,17 +126,20 @@ def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: S
     return pipeline.run(source, rounding=chosen, disabled=disabled, after=stages.seconds.__setitem__)
 
 
-def as_module(model: Any, **options: Any) -> IRModule:
-    """`model` as the module that the passes start from; options: those of `import_model`."""
+def as_module(model: Any, **options: Unpack[ImportKeywords]) -> IRModule:
+    """`model` as the module that the passes start from."""
     if not isinstance(model, IRModule):
         return importers.import_model(model, **options)
     if "main" not in [gvar.name_hint for gvar in model.get_global_vars()]:
         raise InputError(located("the module has no function main", remedy="name the entry function main"))
+    _refuse("a module that was imported already", **options)
+    return model
+
+
+def _refuse(what: str, **options: object) -> None:
     given = [name for name, value in options.items() if value]
     if given:
-        reason = f"{' and '.join(given)} need a model file, not a module that was imported already"
-        raise InputError(reason)
-    return model
+        raise InputError(f"{' and '.join(given)} need a model file, not {what}")
 
 
 def _describe(

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvm_qat import pipeline
 from tvm_qat.compiler import as_module
 from tvm_qat.errors import UnsupportedError
 from tvm_qat.importers.encodings.write import encodings_document
+from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import (
     VALUE_NAMES,
     Expr,
@@ -27,10 +28,13 @@ from tvm_qat.ir import (
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import QParams
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Grid = tuple[QParams, str]
 
 
-def export_qparams(model: Any, **options: Any) -> dict[str, Any]:
+def export_qparams(model: Any, **options: Unpack[ImportKeywords]) -> dict[str, Any]:
     """The quantization parameters of a model, as AIMET's encodings of version 2.0.0.
 
     model : as for `compile`. options : the keywords of `import_model`.

@@ -59,3 +59,9 @@ def test_the_table_names_every_layer(call: Call):
     shown = call("inspect", MODEL).out
     assert all(row["name"] in shown for row in document["layers"])
     assert "100.00% of them on integers" in shown
+
+
+def test_options_that_a_package_cannot_follow_are_refused(call: Call, module: Path):
+    result = call("inspect", module, "--rounding", "tflite", "--disabled-pass", "fuse")
+    assert result.code == 4
+    assert "rounding and disabled_passes need a model file, not a package" in result.err

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvm_qat.importers.options import ImportKeywords
 
 _SHAPE = re.compile(r"([^\s\[\],][^\[\]]*?)\s*:\s*\[([^\[\]]*)\]")
 
@@ -36,7 +39,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
 
 
-def import_options(args: argparse.Namespace) -> dict[str, Any]:
+def import_options(args: argparse.Namespace) -> ImportKeywords:
     """What the flags of import say, as keywords of `tvm_qat.import_model`."""
     return {
         "format": args.model_format,

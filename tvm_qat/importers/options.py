@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 from tvm_qat.errors import InputError, MissingDependencyError, located
 
 Shapes: TypeAlias = Mapping[str, Sequence[int]]
+
+
+class ImportKeywords(TypedDict, total=False):
+    """The keywords of `import_model`, for functions that hand them on."""
+
+    format: str | None
+    input_shapes: Shapes | None
+    encodings: str | os.PathLike[str] | None
+    trust: bool
+    params: str | os.PathLike[str] | None
+    signature: str | None
 
 
 @dataclass(frozen=True)
