@@ -157,6 +157,14 @@ def test_constants_of_hostile_size():
     refused(made, "a constant of the shape")
 
 
+def test_a_constant_whose_value_does_not_fit_its_type():
+    made = graph(lambda x: x * tf.cast(tf.constant([1, 2, 3], tf.uint16), tf.float32))
+    tensor = next(node for node in made.node if node.attr["value"].tensor.dtype == tf.uint16.as_datatype_enum)
+    tensor.attr["value"].tensor.int_val[:] = [1, -1, 3]
+    tensor.attr["value"].tensor.tensor_content = b""
+    refused(made, "its value is damaged: .*out of bounds")
+
+
 def test_functions_that_call_themselves():
     inner = tf.function(lambda x: tf.nn.relu(x), autograph=False)
     made = function(lambda x: inner(x), spec(3)).graph.as_graph_def()

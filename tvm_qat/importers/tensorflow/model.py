@@ -72,7 +72,7 @@ def array(proto: Any) -> Array:
     dtype(proto.dtype)
     try:
         return np.asarray(tf.make_ndarray(proto))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"its value is damaged: {error}") from None
 
 
