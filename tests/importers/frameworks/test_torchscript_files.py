@@ -94,6 +94,17 @@ def test_code_that_reaches_outside_needs_trust(tmp_path):
         import_model(tmp_path / "net.pt", input_shapes=SHAPES)
 
 
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_string_longer_than_the_file_takes_no_memory(archive, tmp_path, trust):
+    target = tmp_path / "long.pt"
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as changed:
+        for name in source.namelist():
+            content = source.read(name)
+            changed.writestr(name, content.replace(b"X\x06\0\0\0weight", b"X\xff\xff\xff\xffweight"))
+    with pytest.raises(InputError, match=r"long\.pt: is damaged: data\.pkl: expected 4294967295 bytes"):
+        import_model(target, input_shapes=SHAPES, trust=trust)
+
+
 @pytest.mark.parametrize(
     "text", ["ops.c10d.broadcast(x)", "torch.classes.dist_rpc.WorkerInfo", "torch.from_file(name)"]
 )

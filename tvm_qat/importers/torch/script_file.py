@@ -11,9 +11,11 @@ loaded only if it is trusted.
 from __future__ import annotations
 
 import io
+import pickletools
 import re
 import warnings
 import zipfile
+from collections import deque
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -49,6 +51,7 @@ def load_script(source: Path | bytes, file: str, trust: bool) -> Any:
     """The torch.jit.ScriptModule of an archive. Raises InputError for damaged or suspicious ones."""
     import torch
 
+    _check_pickles(source, file)
     if not trust:
         _screen(source, file)
     try:
@@ -82,9 +85,22 @@ def load_pickle(source: Path | bytes, file: str, trust: bool) -> Any:
         raise InputError(located(f"cannot be unpickled: {first_line(error)}", file=file)) from None
 
 
+def _check_pickles(source: Path | bytes, file: str) -> None:
+    """torch's own unpickler makes room for the length that a string claims before it reads the string."""
+    for name, content in _members(source, file, "", "pkl"):
+        try:
+            deque(pickletools.genops(content), maxlen=0)
+        except ValueError as error:
+            raise InputError(located(f"is damaged: {name}: {first_line(error)}", file=file)) from None
+
+
 def _screen(source: Path | bytes, file: str) -> None:
     """Refuses code that names an operator or a class which reaches outside of tensors."""
-    for name, text in _code(source, file):
+    for name, content in _members(source, file, "code/", ".py"):
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(located(f"is damaged: {name} is not text", file=file)) from None
         found = _WORD.search(text)
         if found:
             _refuse(f"its code ({name}) uses '{found.group()}'", file)
@@ -103,14 +119,14 @@ def _refuse(reason: str, file: str) -> None:
     raise InputError(located(text, file=file, remedy=remedy))
 
 
-def _code(source: Path | bytes, file: str) -> list[tuple[str, str]]:
+def _members(source: Path | bytes, file: str, folder: str, suffix: str) -> list[tuple[str, bytes]]:
     archive = _archive(source)
-    parts = [part for part in archive.infolist() if _inner(part.filename).startswith("code/")]
-    parts = [part for part in parts if part.filename.endswith(".py")]
+    parts = [part for part in archive.infolist() if _inner(part.filename).startswith(folder)]
+    parts = [part for part in parts if part.filename.endswith(suffix)]
     if sum(part.file_size for part in parts) > _MOST_CODE:
-        raise InputError(located(f"its code is larger than {_MOST_CODE >> 20} MB", file=file))
+        raise InputError(located(f"its {suffix} files are larger than {_MOST_CODE >> 20} MB", file=file))
     try:
-        return [(_inner(part.filename), archive.read(part).decode("utf-8")) for part in parts]
+        return [(_inner(part.filename), archive.read(part)) for part in parts]
     except DAMAGED_ZIP as error:
         raise InputError(located(f"is damaged: {first_line(error)}", file=file)) from None
 
