@@ -17,6 +17,7 @@ from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, tvm
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
+from tvm_qat.package.link import check_cross_compiler
 from tvm_qat.package.meta import Schedule
 from tvm_qat.package.target import parse_target, platform_of, target_json
 from tvm_qat.report import Report, report_of
@@ -73,6 +74,7 @@ def compile(
     chosen, unknown = parse_target(target), [name for name in dump if name not in build.DUMPS]
     if unknown:
         raise InputError(f"dump {unknown[0]!r} is not known; choose from {', '.join(build.DUMPS)}")
+    check_cross_compiler(cross_compiler, platform_of(chosen).triple)
     stages = _Stages(progress, {} if timings is None else timings)
     ours = [name for name in disabled_passes if name not in build.tvm_passes()]
     others = [name for name in disabled_passes if name not in ours]

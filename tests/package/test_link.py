@@ -104,8 +104,11 @@ def test_objects_without_a_linker_name_what_to_install(package: Package, tmp_pat
 
 
 def test_a_cross_compiler_that_is_missing_or_fails_is_refused(tmp_path: Path):
-    with pytest.raises(MissingDependencyError, match="no-such-compiler"):
-        compile(float_module(), AARCH64, cross_compiler="no-such-compiler").save(tmp_path / "a.tar")
+    with pytest.raises(MissingDependencyError, match=r"no-such-compiler: was not found.*gcc-aarch64"):
+        compile(float_module(), AARCH64, cross_compiler="no-such-compiler -static")
+    for empty in ("", "'"):
+        with pytest.raises(InputError, match="is no command"):
+            compile(float_module(), AARCH64, cross_compiler=empty)
     with pytest.raises(InputError, match="cannot link"):
         compile(float_module(), AARCH64, cross_compiler="false").save(tmp_path / "a.tar")
     assert list(tmp_path.iterdir()) == []

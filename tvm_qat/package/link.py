@@ -55,6 +55,23 @@ def find_linker() -> list[str] | None:
     return [found] if found else None
 
 
+def check_cross_compiler(command: str | None, triple: str) -> None:
+    """Raise InputError if this is no command, MissingDependencyError if there is no such program.
+
+    For use before a model is compiled in vain.
+    """
+    if command is None:
+        return
+    try:
+        program, *_ = shlex.split(command)
+    except ValueError:
+        raise InputError(f"cross compiler {command!r} is no command") from None
+    if shutil.which(program) is None:
+        debian = " (Debian: apt-get install gcc-aarch64-linux-gnu)" if triple.startswith("aarch64") else ""
+        remedy = f"name one that links for {triple}{debian}"
+        raise MissingDependencyError(located(f"cross compiler {program}: was not found", remedy=remedy))
+
+
 @dataclass(frozen=True)
 class Code:
     """executable : relax VMExecutable. constants : bytes that it wants linked, if any."""
