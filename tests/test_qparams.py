@@ -23,6 +23,7 @@ F32 = np.float32
         ({"scale": [0.1, -0.2], "axis": 0}, "scale -0.2 is not positive"),
         ({"scale": math.nan}, "scale nan is not finite"),
         ({"scale": math.inf}, "scale inf is not finite"),
+        ({"scale": [0.1, 1e39], "axis": 0}, "scale 1e\\+39 is beyond float32"),
         ({"scale": [0.1, -math.inf], "axis": 0}, "scale -inf is not finite"),
         ({"scale": []}, "scale is empty"),
         ({"scale": [[0.1, 0.2]], "axis": 0}, r"not of shape \(1, 2\)"),

@@ -24,8 +24,8 @@ class QParams:
 
     Parameters
     ----------
-    scale : float64, shape () or (n,); finite and positive. One step in real units. Float64, so
-        that the product of two float32 scales is kept exactly; arithmetic in float32 rounds it.
+    scale : float64, shape () or (n,); positive, finite in float32 too. One step in real units. Float64,
+        so that the product of two float32 scales is kept exactly; arithmetic in float32 rounds it.
     zero_point : int32, shape () or (n,); lies in the range of `dtype`.
     dtype : storage dtype, a key of STORAGE_RANGE.
     axis : the channel axis when scale or zero_point has shape (n,), else None.
@@ -158,6 +158,8 @@ def _check_scale(scale: npt.NDArray[np.generic]) -> None:
         raise InputError(f"scale {values[~np.isfinite(values)].flat[0]} is not finite")
     if not np.all(values > 0):
         raise InputError(f"scale {values[values <= 0].flat[0]:g} is not positive")
+    if not np.all(values <= np.finfo(np.float32).max):
+        raise InputError(f"scale {values.max():g} is beyond float32")
 
 
 def _check_zero_point(zero_point: npt.NDArray[np.generic], low: int, high: int) -> None:

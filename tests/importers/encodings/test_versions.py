@@ -133,6 +133,8 @@ V2 = {"name": "x", "output_dtype": "int8", "y_scale": 0.5}
         ({**V1, "zero_point_shift": [0.5]}, "zero points between two steps"),
         ({**V1, "bw": 1}, "integers of 1 bits"),
         ({**V1, "bw": 24}, "integers of 24 bits"),
+        ({**V1, "bw": -2}, "integers of -2 bits"),
+        ({**V1, "bw": 1 << 32}, "integers of 4294967296 bits"),
         ({**V1, "dtype": "FLOAT", "bw": 8}, "quantization to float8"),
         ({**V2, "block_size": 32}, "blockwise"),
         ({**V2, "y_scale": {"x": [[1]], "x_scale": 1.0}}, "blockwise"),
@@ -160,6 +162,7 @@ def test_an_unknown_version_names_the_known_ones(tmp_path):
     [
         ({**V1, "scale": [0.0]}, "scale 0 is not positive"),
         ({**V1, "scale": [-1]}, "scale -1 is not positive"),
+        ({**V1, "scale": [1e300]}, r"scale 1e\+300 is beyond float32"),
         ({**V1, "scale": ["a"]}, 'scale is "a", not a number'),
         ({**V1, "scale": [True]}, "scale is true, not a number"),
         ({**V1, "scale": []}, "scale is an empty list"),

@@ -45,9 +45,9 @@ def from_offsets(
     minimum: Sequence[float] | None = None, maximum: Sequence[float] | None = None,
 ) -> QParams:  # fmt: skip
     """scale, offset, minimum, maximum : one number, or one for each channel."""
-    steps, half = (1 << bits) - 1, 1 << max(bits, 1) - 1
     starts = np.asarray(offset, np.int64)
     storage_of(bits, symmetric or not starts.any())
+    steps, half = (1 << bits) - 1, 1 << bits - 1
     if np.any(starts > 0) or np.any(starts < -steps):
         raise InputError(f"offset {starts[(starts > 0) | (starts < -steps)][0]} puts zero off its grid")
     lowest = _lowest(scale, starts, steps, minimum, maximum)
