@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tvm_qat.package import Package, TensorInfo, load
     from tvm_qat.qparams import QParams
     from tvm_qat.report import Layer, Report
+    from tvm_qat.verification import Verification, verify
 
 _HOME = {
     "compile": "compiler", "inspect": "compiler",
@@ -35,6 +36,7 @@ _HOME = {
     "Package": "package", "TensorInfo": "package", "load": "package",
     "QParams": "qparams",
     "Layer": "report", "Report": "report",
+    "Verification": "verification", "verify": "verification",
 }  # fmt: skip
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "TensorInfo",
     "TvmQatError",
     "UnsupportedError",
+    "Verification",
     "__version__",
     "compile",
     "export_float_model",
@@ -55,6 +58,7 @@ __all__ = [
     "import_model",
     "inspect",
     "load",
+    "verify",
 ]
 
 

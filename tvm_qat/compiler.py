@@ -82,21 +82,34 @@ def compile(
         stages.begin("import")
         source = as_module(model, **options)
         folded = _folded(source, stages, rounding, ours)
-        stages.begin("kernels")
-        lowered = kernels.finish(chosen, one_call=True)(kernels.lower(folded, chosen))
-        lowered, constants, schedule = kernels.without_schedule(lowered)
-        stages.begin("machine code")
-        executable = build.executable_of(lowered, chosen)
-    dumps = {form: _text(form, folded, lowered, executable) for form in dump}
-    package = Package(
-        _describe(source, folded, lowered, chosen, schedule),
+        package = _packed(source, folded, chosen, stages, dump, cross_compiler)
+    stages.begin("done")
+    return package
+
+
+def compile_folded(source: IRModule, folded: IRModule, target: Any) -> Package:
+    """The package of a module that went through the passes. source : the module as imported."""
+    with build.pass_context({}, ()):
+        return _packed(source, folded, parse_target(target), _Stages(None))
+
+
+def _packed(
+    source: IRModule, folded: IRModule, target: Any, stages: _Stages, dump: Sequence[str] = (),
+    cross_compiler: str | None = None,
+) -> Package:  # fmt: skip
+    stages.begin("kernels")
+    lowered = kernels.finish(target, one_call=True)(kernels.lower(folded, target))
+    lowered, constants, schedule = kernels.without_schedule(lowered)
+    stages.begin("machine code")
+    executable = build.executable_of(lowered, target)
+    return Package(
+        _describe(source, folded, lowered, target, schedule),
         executable=executable,
         constants=constants,
         cross_compiler=cross_compiler,
-        dumps=dumps,
+        dumps={form: _text(form, folded, lowered, executable) for form in dump},
+        results=schedule["results"] if schedule is not None else (),
     )
-    stages.begin("done")
-    return package
 
 
 def inspect(

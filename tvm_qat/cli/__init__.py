@@ -13,11 +13,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from tvm_qat.cli import bench, compile, demo, doctor, inspect, qparams, run
+from tvm_qat.cli import bench, compile, demo, doctor, inspect, qparams, run, verify
 from tvm_qat.errors import TvmQatError
 from tvm_qat.version import __version__
 
-VERBS = (compile, run, inspect, qparams, bench, demo, doctor)
+VERBS = (compile, run, inspect, verify, qparams, bench, demo, doctor)
 _INTERRUPTED = 130
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 _PATIENCE = 3.0
@@ -30,24 +37,31 @@ def print_json(document: Any) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, float], None]]:
-    """A callback (stage, share done before it) that shows long work on stderr."""
+def progress(remaining: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """A callback (stage, share done before it) that shows long work on stderr.
+
+    remaining : also show how long the rest will take.
+    """
     if not sys.stderr.isatty():
-        yield _plain()
+        yield _plain(remaining)
         return
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    columns: list[ProgressColumn] = [TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn()]
+    columns += [TextColumn("left"), TimeRemainingColumn()] if remaining else []
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda stage, share: bar.update(task, description=stage, completed=share)
 
 
-def _plain() -> Callable[[str, float], None]:
-    last = [time.monotonic()]
+def _plain(remaining: bool) -> Callable[[str, float], None]:
+    begin = time.monotonic()
+    last = [begin]
 
     def show(stage: str, share: float) -> None:
-        if share < 1.0 and time.monotonic() - last[0] >= _PATIENCE:
-            print(f"tvm-qat: {stage} ({share:.0%})", file=sys.stderr, flush=True)
-            last[0] = time.monotonic()
+        now = time.monotonic()
+        if share < 1.0 and now - last[0] >= _PATIENCE:
+            left = f", {(now - begin) * (1 / share - 1):.0f} s left" if remaining and share else ""
+            print(f"tvm-qat: {stage} ({share:.0%}{left})", file=sys.stderr, flush=True)
+            last[0] = now
 
     return show
 

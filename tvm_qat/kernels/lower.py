@@ -52,6 +52,16 @@ def lower(mod: IRModule, target: Any) -> IRModule:
     return _with_sources(rewrite(mod, make_visit))
 
 
+def kernel_calls(mod: IRModule) -> tuple[IRModule, list[tuple[Var, str]]]:
+    """The module that `lower` begins with, and the variables of main that a kernel of ours makes, with
+    the name of the node that it works for; in order.
+    """
+    mod = gather_islands(mod)
+    composites = {gvar.name_hint: func for gvar, func in mod.functions_items() if _is_composite(func)}
+    made = [(b.var, _fused(composites, b.var, b.value)) for b in bindings_of(mod["main"])]
+    return mod, [(var, fused.source or "") for var, fused in made if fused is not None]
+
+
 def chosen_kernels(mod: IRModule) -> list[dict[str, str]]:
     """What runs each call of a lowered module: `node`, `function`, `kernel` and `isa`, in no order."""
     return [

@@ -217,9 +217,18 @@ def _variables(expr: Expr) -> set[Var]:
 
 
 def _schedule(plan: _Plan, inputs: int) -> dict[str, Any]:
-    """buffers : shapes and dtypes of the tensors between the inputs and the constants' address."""
+    """buffers : shapes and dtypes of the tensors between the inputs and the constants' address.
+
+    results : where each step's last operand lies, its result: number of an argument or WORKSPACE,
+    offset in bytes, shape, dtype.
+    """
     buffers = [[list(place.shape), place.dtype] for place in plan.arguments[inputs:]]
-    return {"buffers": [*buffers, [[plan.size], "uint8"]], "steps": [step.kernel for step in plan.steps]}
+    last = [step.operands[-1] for step in plan.steps]
+    return {
+        "buffers": [*buffers, [[plan.size], "uint8"]],
+        "steps": [step.kernel for step in plan.steps],
+        "results": [(place.base, place.offset, place.shape, place.dtype) for place in last],
+    }
 
 
 def _caller(main: Function, plan: _Plan, run: Any) -> Function:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -40,10 +41,13 @@ class Package:
         self, description: Meta, *, executable: Any = None, constants: npt.NDArray[np.uint8] | None = None,
         stored: Mapping[str, container.Member] | None = None,
         file: str = "package", cross_compiler: str | None = None, dumps: Mapping[str, str] | None = None,
+        results: Sequence[Any] = (),
     ) -> None:  # fmt: skip
         self.meta = description
         self.dumps = dict(dumps or {})
         """Texts asked for when compiling, by name: relax, tir, ll, asm. Not saved."""
+        self.results = tuple(results)
+        """Where the result of each step of the schedule lies (kernels.one_call). Not saved."""
         self._code = link.Code(executable, constants, description)
         self._stored = dict(stored or {})
         self._members: dict[str, bytes] | None = None
@@ -120,12 +124,33 @@ class Package:
         machine["main"](*tensors)
         return profile(machine, lambda: machine["main"](*tensors), self.meta.kernels, repeat)
 
+    def trace(self, inputs: Inputs) -> Iterator[tuple[str, Array]]:
+        """(kernel, its result) step by step; a view that is valid until the next step.
+
+        Only of a package that was compiled in this process, and that has a schedule.
+        """
+        schedule = self.meta.schedule
+        if schedule is None or len(self.results) != len(schedule.steps):
+            raise PackageError(located("has no steps that can be traced", file=self._file))
+        tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
+        tensors += [tvm.runtime.empty(shape, dtype) for shape, dtype in schedule.buffers]
+        run = self._runner(tensors)
+        for number, (base, offset, shape, dtype) in enumerate(self.results):
+            run(number, number + 1)
+            data = np.from_dlpack(tensors[base]).reshape(-1).view(np.uint8)
+            count = math.prod(shape) * np.dtype(dtype).itemsize
+            yield schedule.steps[number], data[offset : offset + count].view(dtype).reshape(shape)
+
     def _steps(self, tensors: Sequence[Any], schedule: Schedule) -> Callable[[int, int], object]:
         """Runs the kernels from the first number to before the second; all of them have run once."""
         buffers = [tvm.runtime.empty(shape, dtype) for shape, dtype in schedule.buffers]
+        run = self._runner([*tensors, *buffers])
+        run(0, len(schedule.steps))
+        return run
+
+    def _runner(self, tensors: Sequence[Any]) -> Callable[[int, int], object]:
         run, address = (self._module.get_function(name, query_imports=True) for name in (RUN, ADDRESS))
-        arguments = [*tensors, *buffers, address()]
-        run(*arguments, 0, len(schedule.steps))
+        arguments = [*tensors, address()]
         return lambda first, last: run(*arguments, first, last)
 
     def random_inputs(self, seed: int = 0, unknown: int = 1) -> dict[str, Array]:

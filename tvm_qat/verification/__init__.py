@@ -1,1 +1,6 @@
-"""Does the integer code mean what training meant? Evaluation of modules, stage by stage."""
+"""Does compiled code compute what training meant? Stage by stage, layer by layer."""
+
+from tvm_qat.verification.result import Accuracy, Layer, Stage, Summary, Verification
+from tvm_qat.verification.run import verify
+
+__all__ = ["Accuracy", "Layer", "Stage", "Summary", "Verification", "verify"]

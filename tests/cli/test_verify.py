@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.conftest import MODEL, Call
+
+FIGURES = {
+    "elements", "differing", "max_steps", "mean_steps", "max_relative", "mean_relative", "tie_share",
+    "cosine", "sqnr_db",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What `verify` writes of the smaller demo model."""
+    from tvm_qat.cli import main
+
+    path = tmp_path_factory.mktemp("verify") / "out.json"
+    assert main(["verify", MODEL, "--samples", "2", "--target", "llvm", "--json", "-o", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_json_has_the_promised_form(document: dict):
+    summary = document["summary"]
+    assert summary["passed"] is True and summary["failures"] == []
+    assert summary["compiled_vs_reference"]["differing"] == 0
+    assert summary["compiled_vs_reference"]["elements"] > 0
+    assert summary["fused_vs_reference"] == {"differing": 0}
+    assert summary["reference_vs_simulation"]["max_steps"] <= 1
+    assert summary["reference_vs_simulation"]["tie_share"] == 1.0
+    assert [(stage["name"], stage["against"]) for stage in document["stages"]] == [
+        ("canonical", "simulation"), ("reference", "simulation"), ("compiled", "reference"),
+    ]  # fmt: skip
+    for stage in document["stages"]:
+        assert stage["layers"]
+        for layer in stage["layers"]:
+            assert set(layer) == {"name", "op", "inherited", "quantizer", "seconds"} | FIGURES
+            assert (set(layer["inherited"]) == FIGURES) if stage["name"] == "reference" else True
+
+
+def test_layers_bear_the_names_of_the_models_nodes(document: dict):
+    names = [layer["name"] for layer in document["stages"][1]["layers"]]
+    assert names == [
+        "image/quantize", "flatten", "fc1/add", "fc2/add", "fc3/add", "fc3/dequantize", "softmax",
+    ]  # fmt: skip
+
+
+def test_every_quantizer_has_a_histogram_of_all_its_values(document: dict):
+    kinds = {quantizer["name"]: quantizer["kind"] for quantizer in document["quantizers"]}
+    assert kinds["fc1/quantize"] == "activation" and kinds["fc1/weight/dequantize"] == "weight"
+    for quantizer in document["quantizers"]:
+        histogram = quantizer["histogram"]
+        counted = sum(histogram["counts"]) + histogram["below"] + histogram["above"]
+        assert counted == quantizer["elements"] > 0
+        assert 0 <= quantizer["used_share"] <= 1
+
+
+def test_the_table_names_the_layers_and_the_stages(call: Call):
+    shown = call("verify", MODEL, "--samples", "1", "--target", "llvm")
+    assert shown.code == 0
+    for text in ("fc1/add", "softmax", "reference - simulation", "compiled - reference", "--seed 0"):
+        assert text in shown.out
+
+
+def test_limits_decide_the_exit_code(call: Call, tmp_path: Path):
+    path = tmp_path / "data.npz"
+    np.savez(path, image=np.random.default_rng(1).normal(size=(2, 1, 16, 16)).astype(np.float32))
+    labels = tmp_path / "labels.npz"
+    np.savez(labels, labels=np.array([3, 4]))
+    common = ("verify", MODEL, "-i", path, "--target", "llvm")
+    passed = call(*common, "--labels", labels, "--max-steps", 1, "--min-agreement", 1, "--json")
+    assert passed.code == 0
+    accuracy = json.loads(passed.out)["summary"]["accuracy"]
+    assert set(accuracy) == {"simulation", "reference", "compiled"}
+    assert 0 <= accuracy["compiled"]["top1"] <= accuracy["compiled"]["top5"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("-i", "missing.npz"), 4),
+        (("--max-steps", "-1"), 2),
+        (("--min-agreement", "2"), 2),
+        (("--rounding", "sideways"), 4),
+    ],
+)
+def test_bad_options_are_refused(call: Call, arguments: tuple[str, ...], code: int):
+    assert call("verify", MODEL, *arguments).code == code
+
+
+def test_data_that_does_not_fit_is_refused_in_one_line(call: Call, tmp_path: Path, module: Path):
+    path = tmp_path / "data.npz"
+    np.savez(path, image=np.zeros((2, 1, 8, 16), np.float32))
+    refused = call("verify", MODEL, "-i", path)
+    assert refused.code == 4 and refused.refused_in_one_line and "image" in refused.err
+    of_package = call("verify", module)
+    assert of_package.code == 4 and of_package.refused_in_one_line
