@@ -292,6 +292,12 @@ CASES = {
         ),
         "'x'",
     ),
+    "a concatenation with a hole": (
+        lambda: edited(
+            chain(node("Concat", "x x", "y", "c", axis=0)), lambda m: m.graph.node[0].input.append("")
+        ),
+        "node 'c' (Concat): input 2 is missing",
+    ),
     "an equation that is none": (
         lambda: edited(chain(node("Einsum", "x", "y", "e", equation="ab")), _unfinished_equation),
         "node 'e' (Einsum): equation b'ab>' is none",

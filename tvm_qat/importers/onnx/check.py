@@ -125,11 +125,19 @@ def _check_nodes(model: Model) -> None:
             checker.check_node(node, context)
         except checker.ValidationError as error:
             repeated.append(str(error))
-        wrong = [*repeated, *_wrong_equations(node)]
+        wrong = repeated or [*_missing_inputs(node, model.opset), *_wrong_equations(node)]
         if wrong:
             raise InputError(
                 located(_first_reason(wrong[0]), file=model.file, node=node_label(node))
             ) from None
+
+
+def _missing_inputs(node: NodeProto, opset: int) -> list[str]:
+    """Inputs without a name that may not be left out, which onnx's checker does not look for."""
+    formal = onnx.defs.get_schema(node.op_type, opset).inputs
+    optional = onnx.defs.OpSchema.FormalParameterOption.Optional
+    left_out = [i for i, name in enumerate(node.input) if not name]
+    return [f"input {i} is missing" for i in left_out if formal[min(i, len(formal) - 1)].option != optional]
 
 
 def _wrong_equations(node: NodeProto) -> list[str]:
