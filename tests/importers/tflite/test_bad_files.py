@@ -104,6 +104,12 @@ def test_a_scale_with_which_a_fused_activation_exceeds_32_bits():
     _refused(one("RELU6", tensors), r"node 'y' \(RELU6\): the scale of its result, 1.4013e-45, is too small")
 
 
+def test_rows_that_no_memory_holds_are_not_listed():
+    size = constant("s", np.array([4, 4], np.int32))
+    tensors = [tensor("x", (1, 1 << 30, 4, 1), "int8", 0.1), size, tensor("y", (1, 4, 4, 1), "int8", 0.1)]
+    assert import_model(one("RESIZE_NEAREST_NEIGHBOR", tensors, "ResizeNearestNeighborOptions"))
+
+
 def test_a_constant_whose_buffer_does_not_fit_its_shape():
     weight = constant("w", np.ones((3, 4), np.int8), 0.1)
     weight.shape = [3, 5]

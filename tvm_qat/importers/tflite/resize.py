@@ -22,7 +22,7 @@ def resize_nearest_neighbor(node: Node) -> Expr:
     def picked(data: Expr) -> Expr:
         for axis, size in enumerate(sizes, start=1):
             places = _nearest(node.shape(0)[axis], size, options)
-            if places.tolist() != list(range(node.shape(0)[axis])):
+            if size != node.shape(0)[axis] or places.tolist() != list(range(size)):
                 data = node.write(relax.op.take(data, plain(places, "int32"), axis=axis, mode="clip"))
         return data
 
