@@ -282,8 +282,8 @@ def test_bad_parameters_name_file_node_and_line(reason: str) -> None:
 
 def test_unknown_operators_are_listed_together() -> None:
     text = """def @main(%x: Tensor[(2), float32]) {
-      %0 = nn.lrn(%x); %1 = vision.yolo(%0); nn.lrn(%1) }"""
+      %0 = nn.lrn(%x); %1 = vision.yolo(%0); %2 = fn (%p) { invert(nn.relu(%p)) }; nn.lrn(%2(%1)) }"""
     with pytest.raises(UnsupportedError) as e:
         simulate(text)
-    assert "nn.lrn ('%0 nn.lrn', 'line 3 nn.lrn')" in str(e.value)
-    assert "vision.yolo ('%1 vision.yolo')" in str(e.value)
+    listed = "invert ('line 3 invert'), nn.lrn ('%0 nn.lrn', 'line 3 nn.lrn'), vision.yolo ('%1 vision.yolo')"
+    assert f"operators without a translation: {listed};" in str(e.value)

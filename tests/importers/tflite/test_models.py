@@ -145,7 +145,9 @@ def test_weights_alone_may_be_quantized():
 
 
 def test_all_operators_without_translation_are_named_at_once():
-    tensors = [tensor("x", (4,), "float32"), tensor("first", (4,), "float32"), tensor("y", (4,), "float32")]
-    content = model(graph(tensors, [operator("SIGN", [0], [1]), operator("ATAN2", [1, 0], [2])], [0], [2]))
-    with pytest.raises(UnsupportedError, match=r"ATAN2 \('y'\), SIGN \('first'\)"):
+    tensors = [tensor(name, (4,), "float32") for name in ("x", "first", "second", "third", "y")]
+    kinds = ("SIGN", [0], [1]), ("RELU", [1], [2]), ("ATAN2", [2, 0], [3]), ("BITCAST", [3], [4])
+    content = model(graph(tensors, [operator(*kind) for kind in kinds], [0], [4]))
+    listed = r"operators without a translation: ATAN2 \('third'\), BITCAST \('y'\), SIGN \('first'\);"
+    with pytest.raises(UnsupportedError, match=listed):
         import_model(content)
