@@ -146,6 +146,22 @@ def test_tensor_larger_than_its_data_is_refused(saved: bytes) -> None:
     _refused(_rewritten(saved, change, {}), "larger than its data")
 
 
+def test_what_torch_logs_is_the_reason(saved: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    def change(model: Any) -> None:
+        outputs = model["graph_module"]["graph"]["tensor_values"]
+        next(iter(outputs.values()))["sizes"][0] = {"as_int": -3}
+
+    _refused(_with_model(saved, change), "cannot load it: .*negative dimension -3")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_signature_that_contradicts_the_graph_is_refused(saved: bytes) -> None:
+    def change(model: Any) -> None:
+        model["graph_module"]["signature"]["output_specs"].pop()
+
+    _refused(_with_model(saved, change), "cannot load it: ")
+
+
 def test_missing_tensor_is_refused(saved: bytes) -> None:
     _refused(_rewritten(saved, lambda n, c: None if n == "data/weights/weight_0" else c, {}), "is missing")
 
@@ -153,9 +169,10 @@ def test_missing_tensor_is_refused(saved: bytes) -> None:
 def test_all_unknown_operators_are_listed() -> None:
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.linalg.pinv(torch.fft.fft(x).real)
+            return torch.linalg.det(torch.erfinv(torch.relu(torch.lgamma(x))))
 
-    with pytest.raises(UnsupportedError, match=r"without a translation: .*fft.*pinv|fft"):
+    listed = r"aten\.erfinv \('erfinv'\), aten\.lgamma \('lgamma'\), aten\.linalg_det \('linalg_det'\);"
+    with pytest.raises(UnsupportedError, match=f"operators without a translation: {listed}"):
         import_model(torch.export.export(Odd(), (torch.zeros(3, 3),)))
 
 

@@ -17,6 +17,7 @@ from tests.importers.frameworks.torch_check import check_simulation, integer_sha
 from tests.importers.frameworks.torch_models import Net, outputs, pictures, train
 from tvm_qat.errors import InputError, UnsupportedError
 from tvm_qat.importers import import_model
+from tvm_qat.ir import bindings_of, op_name
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SHAPE = {"x": [100, 3, 8, 8]}
@@ -181,6 +182,17 @@ def test_inputs_must_be_given() -> None:
         import_model(Net())
     with pytest.raises(InputError, match="must be positive"):
         import_model(Net(), input_shapes={"x": [0, 3, 8, 8]})
+
+
+def test_modules_beside_an_exported_one_are_at_inference_too() -> None:
+    class Switches(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.neg(x) if self.training else torch.abs(x)
+
+    inner = torch.export.export(nn.ReLU(), (torch.zeros(2),)).module()
+    mod = import_model(nn.Sequential(inner, Switches()), input_shapes={"input": [2]})
+    found = [op_name(b.value) for b in bindings_of(mod["main"])]
+    assert found[:2] == ["relax.nn.relu", "relax.abs"]
 
 
 def test_module_that_cannot_be_exported_is_refused_in_one_line() -> None:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
+from torch._export.verifier import SpecViolationError
 
 from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.options import require
@@ -34,10 +37,10 @@ _SIZE = re.compile(
 )
 _TREES = (None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict")
 _ERRORS = (
-    RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
-    NotImplementedError, OverflowError, RecursionError, MemoryError, EOFError,
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError,
+    EOFError, BadZipFile, SpecViolationError,
 )  # fmt: skip
-"""What torch's reader raises on damaged files."""
+"""What torch's deserializer raises on damaged files: it takes their structure for granted."""
 
 
 def load_archive(data: bytes, file: str, trust: bool) -> Any:
@@ -46,22 +49,41 @@ def load_archive(data: bytes, file: str, trust: bool) -> Any:
         raise InputError(located("the file is empty", file=file, remedy="copy or export it again"))
     try:
         reader = torch._C.PyTorchFileReader(io.BytesIO(data))
-    except _ERRORS:
+    except (RuntimeError, ValueError):
         reason = "is no archive of torch.export.save, or is truncated"
         raise InputError(located(reason, file=file, remedy="copy or export it again")) from None
+    logged = _Logged()
     try:
         _import_operators(reader)
         if not trust:
             _check(reader)
-        with warnings.catch_warnings():
+        with logged, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.load(io.BytesIO(data))
     except InputError as error:
         raise type(error)(located(str(error), file=file)) from None
     except _ERRORS as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
+        cause = logged.error or error
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
         reason = f"torch.export cannot load it: {lines[-1].strip()[:200]}"
         raise InputError(located(reason, file=file, remedy="export it again")) from None
+
+
+class _Logged(logging.Filter):
+    """Keeps what torch.export.load logs with its trace before it tries a format of the past."""
+
+    error: BaseException | None = None
+    _logger = logging.getLogger("torch.export")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.error = self.error or (record.exc_info[1] if record.exc_info else None)
+        return False
+
+    def __enter__(self) -> None:
+        self._logger.addFilter(self)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._logger.removeFilter(self)
 
 
 def _import_operators(reader: Any) -> None:

@@ -13,7 +13,7 @@ import contextlib
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,10 +22,7 @@ from torch import nn
 from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.torch.quant import observed_grid
 
-_FOREIGN_ERRORS = (
-    RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError,
-    NotImplementedError, RecursionError,
-)  # fmt: skip
+_FOREIGN_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 """What copying, tracing and exporting foreign code raises; torch's own errors derive from these."""
 
 
@@ -67,13 +64,20 @@ def exported(
     example : its positional inputs; without it, float32 tensors of `input_shapes`.
     """
     inputs = _inputs(module, input_shapes, file) if example is None else tuple(example)
+    with _foreign(file):
+        plain = _in_eval_mode(copy.deepcopy(module))
+    _without_simulation(plain, file)
+    with _foreign(file):
+        return torch.export.export(plain, inputs, strict=False)
+
+
+@contextlib.contextmanager
+def _foreign(file: str) -> Iterator[None]:
+    """The model's own code runs inside; its errors, and torch's about it, become one line."""
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            plain = at_inference(module, file)
-            return torch.export.export(plain, inputs, strict=False)
-    except InputError:
-        raise
+            yield
     except _FOREIGN_ERRORS as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = f"torch.export cannot export it: {(lines or [type(error).__name__])[0][:200]}"
@@ -81,11 +85,16 @@ def exported(
         raise UnsupportedError(located(reason, file=file, remedy=remedy)) from None
 
 
-def at_inference(module: nn.Module, file: str) -> nn.Module:
-    """A copy in eval mode whose fake quantization is one operator each and whose observers are gone."""
-    plain = copy.deepcopy(module)
-    with contextlib.suppress(NotImplementedError):  # exported modules: at inference anyway
+def _in_eval_mode(plain: nn.Module) -> nn.Module:
+    with contextlib.suppress(NotImplementedError):  # exported modules have one mode and refuse to be asked
         plain.eval()
+    for part in plain.modules():  # those after such a module have not been asked
+        part.training = False
+    return plain
+
+
+def _without_simulation(plain: nn.Module, file: str) -> None:
+    """Makes each fake quantization one operator and takes the observers away."""
     made: dict[int, nn.Module] = {}
     for path, parent in list(plain.named_modules()):
         for name, child in list(parent._modules.items()):
@@ -94,13 +103,12 @@ def at_inference(module: nn.Module, file: str) -> nn.Module:
                 if id(child) not in made:
                     made[id(child)] = _replacement(child, file, place)
                 parent._modules[name] = made[id(child)]
-    return plain
 
 
 def _is_simulation(module: nn.Module) -> bool:
     """FakeQuantize and observers as torch and torchao define them, not overridden by a user."""
     family = [cls.__name__ for cls in type(module).__mro__]
-    forward = type(module).forward.__module__
+    forward = type(module).forward.__module__ or ""  # generated code has none
     known = forward.startswith(("torch.ao.quantization", "torchao.quantization.pt2e"))
     return known and ("FakeQuantizeBase" in family or "ObserverBase" in family)
 
