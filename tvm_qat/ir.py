@@ -81,6 +81,11 @@ def same_shape(x: Shape | None, y: Shape | None) -> bool:
     )
 
 
+def same_graph(x: Function, y: Function) -> bool:
+    """Whether two functions compute the same in the same way: names of variables and nodes aside."""
+    return bool(tvm_ffi.structural_equal(x, y))
+
+
 def static_shape(expr: Expr) -> tuple[int, ...] | None:
     """The shape if all of it is known at compile time."""
     shape = shape_of(expr)
@@ -333,6 +338,6 @@ __all__ = [
     "MatchCast", "Shape", "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var",
     "add_notes", "array_of", "attrs_of", "bindings_of", "const", "define", "drop_dead", "dtype_of",
     "flat", "is_const", "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands",
-    "rebuild", "relax", "rewrite", "same_shape", "shape_of", "shape_of_type", "source_of",
+    "rebuild", "relax", "rewrite", "same_graph", "same_shape", "shape_of", "shape_of_type", "source_of",
     "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

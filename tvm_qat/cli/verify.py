@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-agreement", metavar="X", type=_share,
         help="fail if a smaller share of outputs has its greatest element where the simulation has it",
     )  # fmt: skip
+    parser.add_argument("--against", metavar="E", help="also compare: onnxruntime, litert or torch")
     parser.add_argument("-o", "--output", metavar="JSON", help="write all figures to this file too")
     options.add_model_arguments(parser)
 
@@ -51,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             args.model, read_npz(args.inputs) if args.inputs else None,
             labels=_labels(args.labels) if args.labels else None, target=args.target, seed=args.seed,
             samples=args.samples, max_steps=args.max_steps, min_agreement=args.min_agreement,
+            against=args.against,
             **options.model_options(args), progress=show,
         )  # fmt: skip
     document = found.to_json()
@@ -96,20 +98,18 @@ def _share(text: str) -> float:
 
 def print_verification(found: Verification) -> None:
     """The layers of the reference, what differs in compiled code, the quantizers, and the sums."""
-    stages = {stage.name: stage for stage in found.stages}
-    _print_reference(stages["reference"])
-    _print_compiled(stages["compiled"])
+    stages = {(stage.name, stage.against): stage for stage in found.stages}
+    _print_reference(stages["reference", "simulation"])
+    for stage in found.stages:
+        if stage.against != "simulation":
+            _print_differing(stage)
     _print_warnings(found)
     summaries = found.summaries
     print()
     drawn = "" if found.seed is None else f", random, --seed {found.seed}"
     print(f"samples                    {found.samples}{drawn}; {found.seconds:.1f} s")
-    for name, title in (
-        ("canonical_vs_simulation", "canonical - simulation"),
-        ("reference_vs_simulation", "reference - simulation"),
-        ("compiled_vs_reference", "compiled - reference"),
-    ):
-        print(f"{title:<26} {_in_words(summaries[name])}")
+    for name, summary in summaries.items():
+        print(f"{name.replace('_vs_', ' - '):<26} {_in_words(summary)}")
     for name, share in found.agreement.items():
         print(f"{f'agreement, {name}':<26} {share:.2%} of the outputs' rows, with the simulation")
     for name, accuracy in (found.accuracy or {}).items():
@@ -170,11 +170,16 @@ def _decibels(value: float | None) -> str:
     return "exact" if value is None else f"{value:.1f}"
 
 
-def _print_compiled(stage: Stage) -> None:
+def _print_differing(stage: Stage) -> None:
     differing = [layer for layer in stage.layers if layer.figures.differing]
     if not differing:
         return
-    columns = [("compiled layer", "left"), ("elements", "right"), ("differ", "right"), ("most", "right")]
+    columns = [
+        (f"{stage.name} - {stage.against}", "left"),
+        ("elements", "right"),
+        ("differ", "right"),
+        ("most", "right"),
+    ]
     rows = [
         [
             layer.name, f"{layer.figures.elements:,}", f"{layer.figures.differing:,}",
@@ -192,5 +197,7 @@ def _print_warnings(found: Verification) -> None:
         print()
         columns = [("quantizer", "left"), ("of", "left"), ("warning", "left")]
         console.out().print(console.table(None, columns, rows[:_MOST_ROWS]))
+        if found.seed is not None:
+            print("drawn inputs say little about ranges: give real ones with -i")
         if len(rows) > _MOST_ROWS:
             print(f"and {len(rows) - _MOST_ROWS} more; --json shows all")

@@ -16,12 +16,15 @@ from tvm_qat.compiler import as_module, compile_folded
 from tvm_qat.errors import InputError, located
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
 from tvm_qat.importers.options import ImportKeywords
-from tvm_qat.ir import IRModule
+from tvm_qat.ir import IRModule, source_of
+from tvm_qat.package import Package
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.signature import inputs_of
 from tvm_qat.verification import inputs
 from tvm_qat.verification.compiled import Compiled
-from tvm_qat.verification.modules import modules_of, specialize
+from tvm_qat.verification.engines import check_engine, engine_of
+from tvm_qat.verification.modules import Modules, modules_of, specialize
+from tvm_qat.verification.other import Other
 from tvm_qat.verification.result import Accuracy, Verification
 from tvm_qat.verification.stages import Outputs, Stages
 
@@ -41,7 +44,7 @@ _PREPARED = 0.4
 def verify(
     model: Any, data: Mapping[str, Any] | None = None, *, labels: Any = None, target: Any = "native",
     rounding: str | None = None, seed: int = 0, samples: int | None = None, max_steps: float | None = None,
-    min_agreement: float | None = None, disabled_passes: Sequence[str] = (),
+    min_agreement: float | None = None, against: str | None = None, disabled_passes: Sequence[str] = (),
     progress: Progress | None = None, **options: Unpack[ImportKeywords],
 ) -> Verification:  # fmt: skip
     """Compare the stages of a model layer by layer: simulation, canonical, reference, compiled.
@@ -55,12 +58,16 @@ def verify(
     labels : whole numbers, one for each sample: the class that the first output should have.
     max_steps : most steps that a layer may differ by from the simulation, on the simulation's inputs.
     min_agreement : least share of rows of the outputs whose greatest element must be the simulation's.
+    against : another engine that runs the model too, one of engines.ENGINES; a stage more.
     progress : called with the name of the stage that begins, and the share of all work done before it.
 
     The result is not `passed` if one of the two is missed, or if compiled code differs from the
-    reference anywhere. Raises InputError if the model, the data or an option is at fault.
+    reference anywhere. Raises InputError if the model, the data or an option is at fault, and
+    MissingDependencyError where the other engine is not installed.
     """
     begin = time.perf_counter()
+    if against is not None:
+        check_engine(against)
     show = progress or _silent
     show("import", 0.0)
     source = _source(model, **options)
@@ -72,7 +79,8 @@ def verify(
     modules = modules_of(source, rounding=chosen, disabled=disabled_passes)
     show("compile", 0.5 * _PREPARED)
     package = compile_folded(source, modules.fused, target)
-    stages = Stages(modules, Compiled(modules.fused, package))
+    other = None if against is None else _other(against, model, modules, package)
+    stages = Stages(modules, Compiled(modules.fused, package), other)
     outputs = list(_run(stages, runs, show))
     found = Verification(
         model=_name(model), target=package.meta.target, rounding=chosen, samples=count,
@@ -141,6 +149,12 @@ def _run(stages: Stages, runs: Sequence[Mapping[str, Array]], show: Progress) ->
         yield stages.add(run, tick)
 
 
+def _other(name: str, model: Any, modules: Modules, package: Package) -> Other:
+    nodes = [source_of(point.quantize) for point in modules.points if point.quantize is not None]
+    engine = engine_of(name, model, modules.simulation, [node for node in nodes if node])
+    return Other(name, engine, package.outputs)
+
+
 def _name(model: Any) -> str:
     return str(model) if isinstance(model, str | os.PathLike) else type(model).__name__
 
@@ -190,7 +204,7 @@ def _failures(found: Verification, max_steps: float | None, min_agreement: float
         yield f"fusing and laying out changed {found.fused_differing:,} elements of the outputs"
     if max_steps is not None and reference.max_steps > max_steps:
         worst = max(
-            (layer for stage in found.stages if stage.name == "reference" for layer in stage.layers),
+            (layer for stage in found.stages if stage.against == "simulation" for layer in stage.layers),
             key=lambda layer: layer.figures.max_steps or 0.0,
         )
         yield f"{worst.name} is {reference.max_steps:g} steps from the simulation, more than {max_steps:g}"

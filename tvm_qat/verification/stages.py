@@ -25,6 +25,7 @@ from tvm_qat.verification.evaluate import Evaluation
 from tvm_qat.verification.feed import Feed
 from tvm_qat.verification.health import Gauge, Quantizer, constant_variables, weight_gauge
 from tvm_qat.verification.modules import Modules, Pair, Point
+from tvm_qat.verification.other import Other
 from tvm_qat.verification.result import Layer, Stage
 
 Array = npt.NDArray[Any]
@@ -42,8 +43,8 @@ class Outputs:
 
 
 class Stages:
-    def __init__(self, modules: Modules, compiled: Compiled) -> None:
-        self._modules, self._compiled = modules, compiled
+    def __init__(self, modules: Modules, compiled: Compiled, other: Other | None = None) -> None:
+        self._modules, self._compiled, self._other = modules, compiled, other
         self._pairs = [(pair, Difference(pair.grid, _is_integer(pair.canonical))) for pair in modules.pairs]
         self._own = {point: _of_point(point) for point in modules.points}
         self._inherited = {point: _of_point(point) for point in modules.points}
@@ -57,29 +58,35 @@ class Stages:
         modules = self._modules
         simulation = Evaluation(modules.simulation, inputs)
         canonical = Evaluation(modules.canonical, inputs)
-        first = Feed(simulation, self._wanted_of_simulation())
+        same = modules.simulation is modules.canonical
+        first = None if same else Feed(simulation, self._wanted_of_simulation())
         second = Feed(canonical, Counter(p.canonical for p in modules.points), self._observer(first))
+        if self._other is not None:
+            self._other.run(inputs)
         reference = self._compare_points(inputs, first, second, tick)
-        for feed in (second, first):
-            feed.finish()
+        second.finish()
+        if first is not None:
+            first.finish()
         tick(0.8)
         found, fused = self._compiled.add(inputs)
         self._compare_outputs(fused, reference)
+        if self._other is not None:
+            self._other.add_outputs(reference)
         tick(1.0)
-        return Outputs(simulation.outputs(), reference, found)
+        return Outputs((canonical if first is None else simulation).outputs(), reference, found)
 
     def _wanted_of_simulation(self) -> Counter[Var]:
         wanted = Counter(pair.simulated for pair in self._modules.pairs)
         return wanted + Counter(p.simulated for p in self._modules.points if p.simulated is not None)
 
-    def _observer(self, simulation: Feed) -> Any:
-        """What is done when the canonical module has made a tensor."""
+    def _observer(self, simulation: Feed | None) -> Any:
+        """What is done when the canonical module has made a tensor. simulation : None if it is the same."""
         pairs = {pair.canonical: (pair, difference) for pair, difference in self._pairs}
 
         def observe(evaluation: Evaluation, var: Var, expr: Expr, value: Any) -> Any:
             if var in pairs:
                 pair, difference = pairs[var]
-                difference.add(value, simulation.get(pair.simulated))
+                difference.add(value, value if simulation is None else simulation.get(pair.simulated))
             real = evaluation.value_of(expr.args[0]) if op_name(expr) == "qnn.quantize" else None
             self._gauge(var, expr, value, real)
             return value, real
@@ -101,7 +108,7 @@ class Stages:
             )
 
     def _compare_points(
-        self, inputs: Mapping[str, Array], simulation: Feed, canonical: Feed, tick: Tick
+        self, inputs: Mapping[str, Array], simulation: Feed | None, canonical: Feed, tick: Tick
     ) -> list[Array]:
         """The outputs of the reference."""
         points = {point.reference: point for point in self._modules.points}
@@ -112,10 +119,12 @@ class Stages:
             if point is None:
                 continue
             wanted, real = canonical.get(point.canonical)
-            if point.simulated is not None:
+            if simulation is not None and point.simulated is not None:
                 wanted = _on_grid(simulation.get(point.simulated), wanted, point.grid)
             self._inherited[point].add(value, wanted)
             self._own[point].add(alone, wanted, _ties(point, alone, real))
+            if self._other is not None:
+                self._other.add(point, value)
             own.replace(var, wanted)
             total -= 1
             tick(0.8 * (1 - total / len(points)))
@@ -144,6 +153,7 @@ class Stages:
                 tuple(Layer(name, op, found.figures()) for name, op, found in self._compiled.rows()),
                 self._compiled.unnamed,
             ),
+            *([self._other.stage()] if self._other is not None else []),
         )  # fmt: skip
 
     @property
