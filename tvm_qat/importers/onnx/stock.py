@@ -24,16 +24,7 @@ _ONLY_DEFAULTS: dict[str, dict[str, tuple[Any, ...]]] = {
 _ONE_OUTPUT = ("BatchNormalization", "Dropout", "LayerNormalization")
 """Operators whose further outputs (statistics, masks) TVM's converters get wrong."""
 
-_FOREIGN_ERRORS = (
-    RuntimeError,
-    ValueError,
-    AssertionError,
-    TypeError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    AttributeError,
-)
+_FOREIGN_ERRORS = (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError)
 """What TVM's converters and type rules raise on models they do not expect."""
 
 
@@ -45,9 +36,9 @@ def stock(builder: BlockBuilder, node: Node) -> Expr:
     inputs = onnx_frontend.onnx_input(_operand(builder, node, value) for value in node.inputs)
     attrs = dict(node.raw_attrs)
     attrs["tvm_custom"] = {"name": node.name, "num_outputs": len(node.outputs)}
+    operator = onnx_frontend._get_convert_map()[node.op]
     try:
-        converter = onnx_frontend._get_convert_map()[node.op].get_converter(node.opset)
-        result = converter(builder, inputs, attrs, [{}, {}])
+        result = operator.get_converter(node.opset)(builder, inputs, attrs, [{}, {}])
         return builder.normalize(result) if isinstance(result, relax.Expr) else result
     except _FOREIGN_ERRORS as error:
         raise UnsupportedError(f"TVM cannot translate it: {first_line(error)}") from None
