@@ -316,3 +316,13 @@ def test_unused_statistics_of_a_training_batch_norm_do_no_harm():
     constants = {"c": np.abs(normal(3))}
     nodes = [node("BatchNormalization", "v c c c c", "y m n", training_mode=1)]
     assert "relax.nn.batch_norm" in operators(model(nodes, {"v": (1, 3, 2, 2)}, ["y"], constants, opset=15))
+
+
+def test_constants_that_divide_by_zero_are_constants():
+    made = model(
+        [node("Mod", "a b", "c", fmod=1), node("Add", "x c", "y")],
+        {"x": ()},
+        ["y"],
+        {"a": f32(1), "b": f32(0)},
+    )
+    assert np.isnan(simulate(made, {"x": f32(1)})["y"]).all()

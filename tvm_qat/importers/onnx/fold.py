@@ -45,7 +45,8 @@ def folded(node: NodeProto, opset: int, operands: Sequence[Array | None]) -> lis
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     try:
-        results = ReferenceEvaluator(model).run(None, dict(_present(names, operands)))
+        with np.errstate(all="ignore"):  # NaN and infinities are constants like others
+            results = ReferenceEvaluator(model).run(None, dict(_present(names, operands)))
     except (ValueError, TypeError, IndexError, RuntimeError, ZeroDivisionError, AttributeError) as error:
         raise InputError(f"it cannot be computed from its constants: {error}") from None
     return [np.asarray(result) for result in results]
