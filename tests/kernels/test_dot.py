@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.cases import CASES
-from tests.kernels.harness import TARGETS, Case, case, check_exact, module_of
+from tests.kernels.harness import LEVELS, TARGETS, Case, case, check_exact, module_of
 from tests.kernels.linear_cases import conv_case, integers
 from tvm_qat.ir import const, relax
 from tvm_qat.kernels import chosen_kernels, lower
@@ -16,7 +16,6 @@ from tvm_qat.qnn import build as qnn
 from tvm_qat.qnn.table import OPS
 from tvm_qat.qparams import QParams
 
-DOT_TARGETS = {name: target for name, target in TARGETS.items() if name != "plain"}
 ISA = {"x86-64-v3": "avx2", "x86-64-v4": "avx512bw", "cascadelake": "avx512vnni"}
 LINEAR = [name for name, spec in OPS.items() if spec.kind == "linear"]
 
@@ -84,9 +83,9 @@ def passed_over() -> list[Case]:
     return [conv_case(str(option), rng, zero=0, inner=32, **option) for option in options]
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_taps_beyond_the_border_are_passed_over_exactly(target: str) -> None:
-    check_exact(passed_over(), DOT_TARGETS[target])
+    check_exact(passed_over(), LEVELS[target])
 
 
 def depthwise_case(
@@ -138,9 +137,9 @@ def depthwise() -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_depthwise_equals_the_reference(target: str) -> None:
-    check_exact(depthwise(), DOT_TARGETS[target])
+    check_exact(depthwise(), LEVELS[target])
 
 
 def strips() -> list[Case]:
@@ -198,36 +197,34 @@ def attention() -> list[Case]:
     ]
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_attention_equals_the_reference(target: str) -> None:
-    check_exact(attention(), DOT_TARGETS[target])
+    check_exact(attention(), LEVELS[target])
 
 
 def test_attention_takes_the_dot_product_kernel() -> None:
-    if "cascadelake" not in TARGETS:
-        pytest.skip("this machine has no AVX-512 VNNI")
-    lowered = lower(module_of(attention()[:1]), TARGETS["cascadelake"])
+    lowered = lower(module_of(attention()[:1]), LEVELS["cascadelake"])
     assert {kernel["isa"] for kernel in chosen_kernels(lowered)} == {"avx512vnni"}
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_every_remainder_equals_the_reference(target: str) -> None:
-    check_exact(remainders(), DOT_TARGETS[target])
+    check_exact(remainders(), LEVELS[target])
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_deferred_epilogues_equal_the_reference(target: str) -> None:
-    check_exact(strips(), DOT_TARGETS[target])
+    check_exact(strips(), LEVELS[target])
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_rings_of_padding_equal_the_reference(target: str) -> None:
-    check_exact(rings(), DOT_TARGETS[target])
+    check_exact(rings(), LEVELS[target])
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_borders_and_ends_of_range_equal_the_reference(target: str) -> None:
-    check_exact(borders(), DOT_TARGETS[target])
+    check_exact(borders(), LEVELS[target])
 
 
 def test_integers_added_in_the_epilogue_do_not_escape_the_bound() -> None:
@@ -250,14 +247,12 @@ def test_integers_added_in_the_epilogue_do_not_escape_the_bound() -> None:
 
 @pytest.mark.parametrize("op", LINEAR)
 def test_sums_of_products_equal_the_reference_with_vnni(op: str) -> None:
-    if "cascadelake" not in TARGETS:
-        pytest.skip("this machine has no AVX-512 VNNI")
-    check_exact(CASES[op](), TARGETS["cascadelake"])
+    check_exact(CASES[op](), LEVELS["cascadelake"])
 
 
-@pytest.mark.parametrize("target", DOT_TARGETS)
+@pytest.mark.parametrize("target", LEVELS)
 def test_the_best_instruction_set_of_a_target_is_taken(target: str) -> None:
-    lowered = lower(module_of([dense("one", 4, 64, 64)]), DOT_TARGETS[target])
+    lowered = lower(module_of([dense("one", 4, 64, 64)]), LEVELS[target])
     (kernel,) = chosen_kernels(lowered)
     assert (kernel["kernel"], kernel["isa"]) == ("dot_linear", ISA[target])
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernels import harness
 from tests.kernels.drawn_cases import drawn_linear
 from tests.kernels.drawn_others import drawn_others
 from tests.kernels.harness import TARGETS, check_exact, module_of
@@ -19,19 +20,17 @@ from tvm_qat.kernels import chosen_kernels, lower, table
 from tvm_qat.kernels.isa import DOT_PRODUCTS
 
 _AVXVNNI = next(isa for isa in DOT_PRODUCTS if isa.name == "avxvnni")
-LEVELS = ["plain", "x86-64-v3", "x86-64-v4", "cascadelake", "avxvnni"]
+CPUS = {"plain": TARGETS["plain"], **harness.LEVELS}
+LEVELS = [*CPUS, "avxvnni"]
 
 
 @contextmanager
 def level(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The target of that name, or 256-bit dot products on one that has them in AVX-512 only."""
-    known = "cascadelake" if name == "avxvnni" else name
-    if known not in TARGETS:
-        pytest.skip(f"this machine is no {known}")
     if name == "avxvnni":
         row = table._dot_row(replace(_AVXVNNI, features=("avx512vnni", "avx512vl")))
         monkeypatch.setattr(table, "KERNELS", (row, *table.KERNELS))
-    yield TARGETS[known]
+    yield CPUS["cascadelake" if name == "avxvnni" else name]
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -42,9 +41,7 @@ def test_drawn_sums_of_products_equal_the_reference(name: str, monkeypatch: pyte
 
 @pytest.mark.parametrize("name", LEVELS[:-1])
 def test_drawn_kernels_without_products_equal_the_reference(name: str) -> None:
-    if name not in TARGETS:
-        pytest.skip(f"this machine is no {name}")
-    check_exact(drawn_others(LEVELS.index(name)), TARGETS[name])
+    check_exact(drawn_others(LEVELS.index(name)), CPUS[name])
 
 
 def test_what_is_drawn_takes_every_kernel(monkeypatch: pytest.MonkeyPatch) -> None:

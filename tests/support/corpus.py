@@ -12,7 +12,8 @@ CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 
 needs_corpus = pytest.mark.skipif(
     not CORPUS.is_dir() and not os.environ.get("CI"),
-    reason="the folder shared/corpus is not beside the project",
+    reason="needs real models by others, whose licences keep them out of this project: "
+    "they are read from ../shared/corpus, and that folder is not here",
 )
 """In CI the folder must be there: without it these tests fail instead of being left out."""
 

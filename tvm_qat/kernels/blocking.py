@@ -13,6 +13,8 @@ from typing import Any
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.isa import DotProduct
+from tvm_qat.kernels.line import pixels_of_line
+from tvm_qat.kernels.linear_spec import LinearSpec
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ _LATENCY = 4
 """Steps that a dot product takes: as many sums must be under way."""
 
 
-def dot_blocking(isa: DotProduct, outer: int, pixels: int, short_rows: bool) -> Blocking:
-    """The tile that takes the least time for `outer` channels and rows of `pixels`, the widest among equals.
+def dot_blocking(isa: DotProduct, spec: LinearSpec, pixels: int, short_rows: bool) -> Blocking:
+    """The tile that takes the least time for rows of `pixels`, the widest among equals.
 
     short_rows : whether a loop over taps is the innermost, its body the steps of one tap. Such a
     body is scheduled as a whole and needs registers beside the tile's.
@@ -78,9 +80,12 @@ def dot_blocking(isa: DotProduct, outer: int, pixels: int, short_rows: bool) -> 
 
     def cost(blocking: Blocking) -> float:
         p, v = min(blocking.pixels, pixels), blocking.channels // isa.lanes
-        return -(-outer // blocking.channels) * max(p * v, p + v, _LATENCY) / p
+        return -(-spec.outer // blocking.channels) * max(p * v, p + v, _LATENCY) / p
 
-    tiles = [Blocking(vectors * isa.lanes, int(count * kept), 0.0) for count, vectors in isa.tiles]
+    tiles = [
+        Blocking(vectors * isa.lanes, pixels_of_line(isa, spec, int(count * kept), vectors), 0.0)
+        for count, vectors in isa.tiles
+    ]
     return min(tiles, key=cost)
 
 

@@ -22,8 +22,9 @@ from tvm_qat.ir import tvm
 from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
+from tvm_qat.kernels.line import Line, line_of
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
-from tvm_qat.kernels.loops import loops
+from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
 
 _tir = tvm.tirx
@@ -58,15 +59,21 @@ class DotBody(LinearBody):
         at = n * self.blocks + block if self.per_batch else block
         first = (block // self.blocks) * spec.inner if spec.groups > 1 else 0
         taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
-        with loops(taps[:1]) as (kd,), self._kernel_rows(h) as kh, loops(taps[2:]) as (kw,):
+        line = self._line(pixels)
+        every = self._steps
+        with (
+            line.loop(taps[0], every) as kd,
+            self._kernel_rows(h, pixels) as kh,
+            line.loop(taps[2], every) as kw,
+        ):
             row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
             columns = [(w + p) * width.stride + kw * width.dilation for p in range(pixels)]
 
             def step(index: PrimExpr, offset: PrimExpr) -> None:
                 self._step(acc, (at, kd, kh, kw * steps + index), row, columns, first + offset)
 
-            unroll = isa.unroll if whole >= 2 * isa.unroll else 1
-            with loops((whole // unroll,)) as (i,):
+            unroll = line.unroll if whole >= 2 * isa.unroll else 1
+            with line.loop(whole // unroll, steps) as i:
                 if meanwhile is not None:
                     meanwhile(i, whole // unroll)
                 for u in range(unroll):
@@ -76,13 +83,23 @@ class DotBody(LinearBody):
             if rest:
                 step(whole, run - isa.depth)
 
+    def _line(self, pixels: int) -> Line:
+        return line_of(self.isa, self.spec, pixels, self.blocking.channels // self.isa.lanes)
+
+    @property
+    def _steps(self) -> int:
+        """Of all taps."""
+        spec = self.spec
+        taps = product(spec.kernel[:2]) if spec.merges_columns else product(spec.kernel)
+        return int(taps * -(-spec.run // self.isa.depth))
+
     @contextmanager
-    def _kernel_rows(self, h: PrimExpr) -> Iterator[PrimExpr]:
-        """The rows of the kernel, without those that lie in a ring of zeros."""
+    def _kernel_rows(self, h: PrimExpr, pixels: int) -> Iterator[PrimExpr]:
+        """The rows of the kernel for a tile, without those that lie in a ring of zeros."""
         height = self.spec.axes[1]
         ring = self.zero_ring and height.needs_padding and height.dilation == height.spread == 1
         if not ring or height.kernel == 1:
-            with loops((height.kernel,)) as (kh,):
+            with self._line(pixels).loop(height.kernel, self._steps) as kh:
                 yield kh
             return
         top = height.before - h * height.stride

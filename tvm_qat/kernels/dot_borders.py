@@ -71,7 +71,7 @@ class BorderDotBody(DotBody):
         if all(len(one) == pixels for one in served):
             super()._accumulate(acc, pixels, origin, block)
             return
-        with loops((depth.kernel,)) as (kd,), self._kernel_rows(h) as kh:
+        with loops((depth.kernel,)) as (kd,), self._kernel_rows(h, pixels) as kh:
             row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh)
             for taps, inside in self._runs(served):
                 columns = [(w + p) * width.stride + taps[0] * width.dilation for p in inside]

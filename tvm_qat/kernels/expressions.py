@@ -50,6 +50,11 @@ def fence(x: PrimExpr) -> PrimExpr:
     return _tir.call_llvm_pure_intrin(str(x.ty.dtype), "llvm.arithmetic.fence", x)
 
 
+def unknown(value: int) -> PrimExpr:
+    """`value`, int32, of which LLVM does not know what it is."""
+    return cast(fence(float32(float(value))), "int32")
+
+
 def multiply_add(x: PrimExpr, y: PrimExpr, z: PrimExpr) -> PrimExpr:
     """x * y + z, float32, rounded once. One instruction where there is one, else a call of C's fmaf."""
     return _tir.call_llvm_pure_intrin("float32", "llvm.fma", x, y, z)

@@ -31,8 +31,9 @@ class DotProduct:
     are; int8 where that is missing is copied as uint8, 128 higher. weight : dtype of the packed weights.
     spread : (`depth` activations, lanes) -> int32 vector with them in every lane. dot : (acc, such a
     vector, weights) -> acc. tiles : (pixels, vectors of channels) that fit the registers, best
-    first. unroll : steps in one turn of the inner loop, as many as spill nothing. narrow : None
-    where the compiler's own code is as good.
+    first. unroll : steps in one turn of the inner loop, at most. registers : vectors that the
+    processor has. adds_apart : products are added to acc by an instruction of its own. narrow :
+    None where the compiler's own code is as good.
     """
 
     name: str
@@ -45,6 +46,8 @@ class DotProduct:
     dot: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]
     tiles: tuple[tuple[int, int], ...]
     unroll: int
+    registers: int
+    adds_apart: bool = False
     narrow: Narrow | None = None
 
     def flips(self, dtype: str) -> bool:
@@ -115,19 +118,21 @@ def _pack_512(parts: Sequence[PrimExpr], zero_point: PrimExpr | None, dtype: str
 DOT_PRODUCTS = (
     DotProduct(
         "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
-        ((6, 4), (8, 3), (10, 2), (14, 1)), 4, _pack_512,
+        ((6, 4), (8, 3), (10, 2), (14, 1)), 4, 32, narrow=_pack_512,
     ),
     DotProduct(
         "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),
-        ((6, 2), (10, 1)), 2,
+        ((6, 2), (10, 1)), 2, 16,
     ),
     DotProduct(
         "avx512bw", ("avx512bw",), 16, 2, ("uint8", "int8"), "int16", _two_words,
-        _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((4, 4), (8, 2), (12, 1)), 2, _pack_512,
+        _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((4, 4), (8, 2), (12, 1)), 2, 32,
+        adds_apart=True, narrow=_pack_512,
     ),
     DotProduct(
         "avx2", ("avx2",), 8, 2, ("uint8", "int8"), "int16", _two_words,
-        _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)), 2,
+        _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)), 2, 16,
+        adds_apart=True,
     ),
 )  # fmt: skip
 """Best first; a target takes the first that it has."""

@@ -185,7 +185,7 @@ def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | 
         return choose_blocking(target, spec.outer)
     sizes = [axis.out for axis in spec.axes]
     rows = static_work(sizes if spec.is_plain else sizes[2:])
-    return dot_blocking(isa, spec.outer, rows, _has_short_rows(spec, isa))
+    return dot_blocking(isa, spec, rows, _has_short_rows(spec, isa))
 
 
 def _has_short_rows(spec: LinearSpec, isa: DotProduct) -> bool:
