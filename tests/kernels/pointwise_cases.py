@@ -206,7 +206,24 @@ def binary_cases(name: str) -> list[Case]:
             lambda a: qnn.elementwise(name, a, a, U8, QParams(0.03, 9, "uint8"), S8),
             every("uint8"),
         ),
+        *(_rounded_sums(name) if name in ("add", "subtract") else []),
     ]
+
+
+def _rounded_sums(name: str) -> list[Case]:
+    """Bytes, and a sum of products with a constant, in every rounding; scales that make ties."""
+    rng = np.random.default_rng(21)
+    bytes_, sums = integers(rng, "uint8", 3, 70), rng.integers(-3000, 3000, (3, 70)).astype(np.int32)
+    half, step = QParams(0.5, 3, "uint8"), QParams(1.0, -9, "int8")
+    channel, fixed = QParams(np.full(70, 2.0**-6), 0, "int32", axis=1), QParams(2.0**-8, 0, "int32")
+    return [
+        case(f"{label}, {rounding}", lambda a, b, s=source, o=other, r=rounding: qnn.elementwise(
+            name, a, b, s, o, step, r), x, y)
+        for rounding in ROUNDINGS
+        for label, x, y, source, other in (
+            ("bytes", bytes_, bytes_[::-1].copy(), half, half), ("sums", sums, sums[:1], channel, fixed)
+        )
+    ]  # fmt: skip
 
 
 def concatenate_cases() -> list[Case]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 
 from tests.support.graphs import Graph, calls_of, float_ops, graph, grid, names_of, relax
 from tests.support.rewrite import folded, reasons
@@ -55,6 +58,34 @@ def test_a_float_bias_is_rounded_to_the_accumulators_grid() -> None:
     after = folded(_biased(lambda b: const(real)), max_steps=1)
     assert float_ops(after) == []
     np.testing.assert_array_equal(_bias_integers(after), np.rint(real.reshape(-1) / (2.0**-5 * CHANNELS)))
+
+
+def _unquantized(b: Graph, x: Expr, *after: Callable[[Expr], Expr]) -> Expr:
+    """conv + a bias between two steps of the sum, and what follows, without a quantize."""
+    w = b.weight((4, 3, 1, 1), grid(CHANNELS, axis=0))
+    c = b(relax.op.nn.conv2d(b.fake(x, X), w), "c")
+    value = b(relax.op.add(c, const(np.full((1, 4, 1, 1), 0.3, np.float32))), "bias")
+    for step in after:
+        value = b(step(value))
+    return value
+
+
+def test_a_float_bias_is_not_rounded_where_the_sum_is_needed_in_float() -> None:
+    after = folded(graph(_unquantized, x=((2, 3, 4, 4), "float32")), max_steps=1, step=2.0**-20)
+    assert names_of(after) == ["qnn.quantize", "qnn.conv2d", "qnn.dequantize", "add"]
+
+
+MOVES: dict[str, Callable[[Expr], Expr]] = {
+    "moved": lambda y: relax.op.permute_dims(y, [0, 2, 3, 1]),
+    "rescaled": lambda y: relax.op.multiply(y, const(np.full((1, 4, 1, 1), 3, np.float32))),
+}
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_a_sum_that_was_changed_since_keeps_its_rounded_bias(move: Callable[[Expr], Expr]) -> None:
+    before = graph(lambda b, x: _unquantized(b, x, move), x=((2, 3, 4, 4), "float32"))
+    after = folded(before, max_steps=1, step=2.0**-9, share=1)
+    assert _bias_integers(after).size == 4
 
 
 def test_a_scalar_bias_is_added_to_every_channel() -> None:

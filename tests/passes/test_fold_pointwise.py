@@ -48,6 +48,16 @@ def test_two_quantized_tensors_keep_their_numbers(name: str) -> None:
     assert names_of(after)[-1] == f"qnn.{name}"
 
 
+@pytest.mark.parametrize("name", ["add", "subtract"])
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "half_up", "toward_zero"])
+def test_a_sum_is_rounded_as_its_producer_rounds(name: str, rounding: str) -> None:
+    def before(b: Graph, x: Expr, y: Expr) -> Expr:
+        both = b(getattr(relax.op, name)(b.fake(x, X), b.fake(y, Y)), "node")
+        return b(qnn.quantize(both, OUT, rounding))
+
+    assert names_of(folded(graph(before, x=SHAPE, y=SHAPE)))[-1] == f"qnn.{name}"
+
+
 def test_a_quotient_keeps_its_numbers_up_to_ties() -> None:
     shifted = grid(2**-6, 0, "uint8")  # no zero would be fair to divide by; infinities saturate
     before = graph(

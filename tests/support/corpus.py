@@ -21,21 +21,16 @@ ONNX_FAMILIES = (
     "tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx", "qonnx_zoo", "finn", "dory", "deeploy"
 )  # fmt: skip
 
-REFUSED = {"icct_network.onnx": "ITAMax .*IntegerMean .*iGELU .*iLayerNorm"}
-"""Models with integer approximations that only their own hardware defines."""
-
 
 def onnx_models() -> list[Path]:
     """The models that have reference vectors, or pairs of inputs and outputs by their authors."""
     found = [path for family in ONNX_FAMILIES for path in sorted((CORPUS / family).glob("*.onnx"))]
-    found = [path for path in found if path.name not in REFUSED]
     return [path for path in found if vectors_file(path).exists() or _published(path, "outputs").exists()]
 
 
 def tflite_models() -> list[Path]:
     """The TFLite models that have reference vectors, of LiteRT's reference kernels or published."""
     found = sorted(CORPUS.glob("*/*.tflite"))
-    found = [path for path in found if path.name not in REFUSED]
     return [path for path in found if vectors_file(path).exists() or golden_file(path).exists()]
 
 

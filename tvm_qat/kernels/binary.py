@@ -48,7 +48,8 @@ def _sum(combine: Callable[[PrimExpr, PrimExpr], PrimExpr]) -> TermBuilder:
         y = _in_steps(call, 1, inputs[1], rhs, output, operands)
         greatest = _greatest_sum(call, (lhs, rhs), output, operands)
         real = lambda s: combine(x(s), y(s))  # noqa: E731
-        return saturated(real, output.zero_point, output, operands, greatest=greatest)
+        rounding = attrs_of(call)["rounding"]
+        return saturated(real, output.zero_point, output, operands, rounding, greatest)
 
     return build
 

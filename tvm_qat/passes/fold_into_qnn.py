@@ -122,10 +122,13 @@ def _explain(walk: Walk, value: Carried | Pending, why: Skip) -> None:
 
 def _settle(walk: Walk, value: Carried | Pending) -> Expr:
     """Back to float, because the node that is being visited needs it there."""
-    if isinstance(value, Carried):
-        real = walk.emit(dequantized(value), value.source)
-    else:
+    if isinstance(value, Pending):
         real = _in_float(walk, value)
+    elif value.unrounded is not None and value.unrounded.belongs_to(value):
+        walk.explained.add(id(value.unrounded.sum))
+        real = _in_float(walk, value.unrounded.sum)
+    else:
+        real = walk.emit(dequantized(value), value.source)
     if value.clamped:
         if id(value) not in walk.explained:
             what = f"{_clamp(value)}: its result is not quantized: {_user(walk)}"

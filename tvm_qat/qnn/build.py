@@ -134,7 +134,7 @@ def elementwise(
 ) -> Expr:
     """qnn.add, subtract, multiply, divide, minimum or maximum (`name`), with broadcasting.
 
-    rounding : half_even, or where qnn.litert has the operator also tflite.
+    rounding : half_even, or where qnn.litert has the operator also tflite; add and subtract: ROUNDINGS.
     """
     args = [lhs, rhs, *operands_of(x), *operands_of(y), *operands_of(output)]
     attrs = attributes_of("lhs", x) | attributes_of("rhs", y) | attributes_of("output", output)

@@ -20,17 +20,19 @@ def _scaled(q: Array, source: QParams, target: QParams) -> Array:
     return (centred(q, source).astype(F32) * factor).astype(F32)
 
 
-def add(x: Array, y: Array, lhs: QParams, rhs: QParams, output: QParams, **_: Any) -> Array:
+def add(
+    x: Array, y: Array, lhs: QParams, rhs: QParams, output: QParams, rounding: str = "half_even", **_: Any
+) -> Array:
     """Both products are rounded to float32 before they are added; no fused multiply-add."""
-    return saturate(
-        (_scaled(x, lhs, output) + _scaled(y, rhs, output)).astype(F32), output.zero_point, output
-    )
+    real = (_scaled(x, lhs, output) + _scaled(y, rhs, output)).astype(F32)
+    return saturate(real, output.zero_point, output, rounding)
 
 
-def subtract(x: Array, y: Array, lhs: QParams, rhs: QParams, output: QParams, **_: Any) -> Array:
-    return saturate(
-        (_scaled(x, lhs, output) - _scaled(y, rhs, output)).astype(F32), output.zero_point, output
-    )
+def subtract(
+    x: Array, y: Array, lhs: QParams, rhs: QParams, output: QParams, rounding: str = "half_even", **_: Any
+) -> Array:
+    real = (_scaled(x, lhs, output) - _scaled(y, rhs, output)).astype(F32)
+    return saturate(real, output.zero_point, output, rounding)
 
 
 def multiply(x: Array, y: Array, lhs: QParams, rhs: QParams, output: QParams, **_: Any) -> Array:

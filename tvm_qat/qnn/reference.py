@@ -72,8 +72,10 @@ def _binary(function: Any, exact: Any = None) -> Any:
 
     def run(named: dict[str, Any], attrs: dict[str, Any]) -> Array:
         x, y = _role("lhs", named, attrs, "lhs"), _role("rhs", named, attrs, "rhs")
-        chosen = exact if attrs["rounding"] == "tflite" else function
-        return np.asarray(chosen(named["lhs"], named["rhs"], x, y, _role("output", named, attrs)))
+        operands = named["lhs"], named["rhs"], x, y, _role("output", named, attrs)
+        if attrs["rounding"] == "tflite":
+            return np.asarray(exact(*operands))
+        return np.asarray(function(*operands, rounding=attrs["rounding"]))
 
     return run
 

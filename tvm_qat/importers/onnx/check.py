@@ -17,7 +17,7 @@ from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.names import without_translation
 from tvm_qat.importers.onnx.load import Model, node_label
 from tvm_qat.importers.onnx.order import sorted_nodes
-from tvm_qat.importers.onnx.table import SHAPE_KEEPING, converter_of, is_standard
+from tvm_qat.importers.onnx.table import SHAPE_CHANGING, SHAPE_KEEPING, converter_of, is_standard
 
 OLDEST_OPSET = 9
 """What the first exporters of QONNX and NEMO wrote; QuantizeLinear came with the next."""
@@ -37,20 +37,27 @@ def checked(model: Model) -> Model:
     return model
 
 
+_FOREIGN = "tvm_qat.foreign"
+"""A domain whose operators onnx passes over."""
+
+
 def element_types(model: Model) -> dict[str, int]:
     """The ONNX element type of every value that type inference can name.
 
     Declared shapes of intermediate values and outputs are dropped first: exporters leave stale
     ones behind, and those of the inputs decide. Operators that onnx does not know, but that give
-    what they take, stand there as Identity.
+    what they take, stand there as Identity; of those that change the shape nothing is inferred.
     """
     bare = ModelProto()
     bare.CopyFrom(model.proto)
     del bare.graph.value_info[:]
+    bare.opset_import.append(helper.make_opsetid(_FOREIGN, 1))
     for node in bare.graph.node:
         if node.op_type in SHAPE_KEEPING and not is_standard(node.domain, node.op_type):
             replaced = helper.make_node("Identity", node.input[:1], node.output[:1], name=node.name)
             node.CopyFrom(replaced)
+        elif node.op_type in SHAPE_CHANGING:
+            node.domain = _FOREIGN
     for output in bare.graph.output:
         output.type.tensor_type.ClearField("shape")
     try:

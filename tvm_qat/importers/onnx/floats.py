@@ -141,7 +141,7 @@ def gather(builder: BlockBuilder, node: Node) -> Expr:
         raise InputError(f"an index outside of {size} elements")
     if low >= 0 or isinstance(size, int):
         indices = np.where(indices < 0, indices + (size if isinstance(size, int) else 0), indices)
-        return relax.op.take(data, const(indices), axis=axis)
+        return relax.op.take(data, const(indices), axis=axis, mode="clip")
     return relax.op.take(data, node.require(1), axis=axis, mode="wrap")
 
 

@@ -24,6 +24,7 @@ from tvm_qat.importers.onnx.sources import with_source_names
 from tvm_qat.importers.onnx.stock import decoded, first_line
 from tvm_qat.importers.onnx.table import converter_of
 from tvm_qat.importers.onnx.tensors import MINIFLOATS, NARROW, storage_dtype, to_array, type_name
+from tvm_qat.importers.onnx.whole_range import said_whole
 from tvm_qat.ir import (
     VALUE_NAMES,
     BlockBuilder,
@@ -52,6 +53,7 @@ class Scope:
 
     used : values that something reads. kept : nodes that are not folded even if all is constant.
     overlay : encodings of a float model. axes : of the channels of weights, by name.
+    whole : the float tensors hold whole numbers.
     """
 
     model: Model
@@ -63,6 +65,7 @@ class Scope:
     overlay: Overlay
     axes: Mapping[str, int]
     marks: list[tuple[Var, str]] = field(default_factory=list)
+    whole: bool = False
 
 
 def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: Overlay) -> IRModule:
@@ -87,7 +90,9 @@ def translate(model: Model, input_shapes: Mapping[str, Sequence[int]], overlay: 
 
 def _add_whole_inputs(scope: Scope, params: Mapping[str, Var]) -> None:
     """Inputs of graphs that hold whole numbers in float tensors are quantized as such."""
-    if any(node.op_type in whole.CONVERTERS for node in scope.model.proto.graph.node):
+    constants = {name: array_of(value) for name, value in scope.values.items() if is_const(value)}
+    scope.whole = whole.holds_whole_numbers(scope.model.proto.graph.node, constants, scope.types)
+    if scope.whole:
         for name, var in params.items():
             scope.values[name] = whole.whole_input(scope.builder, var)
             scope.marks.append((scope.values[name], name))
@@ -123,6 +128,7 @@ def _translate_node(scope: Scope, proto: NodeProto) -> None:
         raise type(error)(located(str(error), file=scope.model.file, node=node_label(proto))) from None
     for output, value in zip(proto.output, results, strict=False):
         if output:
+            value = said_whole(scope.builder, value) if scope.whole else value
             scope.values[output] = _encoded(scope, output, value)
         if isinstance(value, Var):
             scope.marks.append((value, proto.name))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from tvm_qat.importers.onnx import (
     conv,
+    deeploy,
     dynamic,
     floats,
     horizon,
@@ -83,6 +84,8 @@ _STOCK = (
 _FOLDED_ONLY = ("Constant", "Identity")
 """Operators that the walk resolves before any converter is asked."""
 
+_WHOLE: dict[str, Converter] = {**whole.CONVERTERS, **deeploy.CONVERTERS}
+
 _TABLE: dict[tuple[str, str], Converter] = {
     **{("", name): stock for name in (*_STOCK, *_FOLDED_ONLY)},
     **{("", name): function for name, function in _OWN.items()},
@@ -93,21 +96,25 @@ _TABLE: dict[tuple[str, str], Converter] = {
         for name, function in horizon.CONVERTERS.items()
     },
     **{(domain, "MultiThreshold"): thresholds.multi_threshold for domain in qonnx.DOMAINS},
-    **{(domain, name): function for domain in ("", "PACTOps") for name, function in whole.CONVERTERS.items()},
+    **{(domain, name): function for domain in ("", "PACTOps") for name, function in _WHOLE.items()},
     **{("com.microsoft", name): function for name, function in _MICROSOFT.items()},
 }
 
 
 SHAPE_KEEPING = (
-    *qonnx.CONVERTERS, "MultiThreshold", *whole.CONVERTERS,
+    *qonnx.CONVERTERS, "MultiThreshold", *sorted(set(_WHOLE) - {"IntegerMean"}),
     *sorted(set(horizon.CONVERTERS) - {"HzQuantize", "HzDequantize"}),
 )  # fmt: skip
 """Operators that onnx does not know and whose result has the shape and type of their first input."""
 
 
+SHAPE_CHANGING = ("IntegerMean",)
+"""Those whose result has another shape, and the type of their first input."""
+
+
 def is_standard(domain: str, op: str) -> bool:
     """Whether onnx itself knows the operator. Others' may stand in its domain too, without a name."""
-    return not domain and op not in SHAPE_KEEPING
+    return not domain and op not in (*SHAPE_KEEPING, *SHAPE_CHANGING)
 
 
 def converter_of(domain: str, op: str) -> Converter | None:

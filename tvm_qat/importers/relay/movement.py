@@ -204,7 +204,7 @@ def take(context: Context, node: Node) -> Expr:
     values = values % size if mode == "wrap" else np.clip(values, 0, size - 1)
     if is_const(data):
         return const(np.take(array_of(data), values, axis))
-    return relax.op.take(data, const(values), axis=axis)
+    return relax.op.take(data, const(values), axis=axis, mode="clip")
 
 
 def pad(_context: Context, node: Node) -> Expr:

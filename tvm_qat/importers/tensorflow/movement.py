@@ -199,7 +199,7 @@ def gather(node: Node) -> Expr:
     known = isinstance(indices, np.ndarray) and isinstance(length, int)
     if known and (indices.min(initial=0) < 0 or indices.max(initial=0) >= length):
         raise InputError(f"an index outside of {length} elements")
-    return relax.op.take(node.tensor(0), node.tensor(1), axis=axis)
+    return relax.op.take(node.tensor(0), node.tensor(1), axis=axis, mode="clip")
 
 
 def tile(node: Node) -> Expr:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, op_name, relax, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold import litert
-from tvm_qat.passes.fold.values import Carried, Skip, plain
+from tvm_qat.passes.fold.values import Carried, Pending, Skip, Unrounded, plain
 from tvm_qat.passes.match import channel_vector
 from tvm_qat.qnn import build
 from tvm_qat.qnn.arithmetic import spread
@@ -155,10 +155,11 @@ def greatest(params: QParams) -> int:
     return int(max((high - zero_point).max(), (zero_point - low).max()))
 
 
-def bias(walk: Walk, value: Carried, other: Any) -> Carried | None:
-    """accumulator + constant: the constant joins in int32.
+def bias(walk: Walk, call: Expr, value: Carried, other: Any) -> Carried | None:
+    """accumulator + constant: the constant joins in int32, rounded to the accumulator's grid.
 
     None if this is no such addition, or if the sum could leave int32: then it is a `qnn.add`.
+    Where the sum is needed in float, nothing is rounded.
     """
     real = constant_value(other)
     rank = len(value.shape or ())
@@ -173,8 +174,11 @@ def bias(walk: Walk, value: Carried, other: Any) -> Carried | None:
     if not bound <= INT32_MAX:
         return None
     integers = np.broadcast_to(steps, np.broadcast_shapes(steps.shape, vector.shape)).astype(np.int32)
-    q = relax.op.add(value.q, const(spread(integers, axis, rank)))
-    return replace(value, q=walk.emit(q), bound=int(bound), source=walk.source)
+    q = walk.emit(relax.op.add(value.q, const(spread(integers, axis, rank))))
+    unrounded = None
+    if not np.allclose(steps * value.params.scale, vector, rtol=1e-6, atol=0):
+        unrounded = Unrounded(q, value.params, Pending(call, (value, other), source=walk.source))
+    return replace(value, q=q, bound=int(bound), unrounded=unrounded, source=walk.source)
 
 
 def _only_axis(values: npt.NDArray[Any], rank: int) -> int:

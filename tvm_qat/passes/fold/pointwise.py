@@ -50,7 +50,7 @@ def binary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     """A bias, a rescaling, a clamp by a constant, or a Pending operation."""
     left, right = operands
     for value, other in ((left, right), (right, left)):
-        joined = _absorb(walk, op_name(call), value, other, swapped=value is right)
+        joined = _absorb(walk, call, value, other, swapped=value is right)
         if joined is not None:
             return joined
     if not all(isinstance(value, Carried | Pending) or is_const_operand(value) for value in operands):
@@ -65,8 +65,9 @@ def is_const_operand(value: Any) -> bool:
     return not hasattr(value, "carried") and not isinstance(value, tuple) and is_const(value)
 
 
-def _absorb(walk: Walk, name: str, value: Any, other: Any, swapped: bool) -> Any:
+def _absorb(walk: Walk, call: Expr, value: Any, other: Any, swapped: bool) -> Any:
     """What a constant operand can do to a carried tensor without arithmetic at run time."""
+    name = op_name(call)
     if not isinstance(value, Carried | Pending):
         return None
     number = scalar(other) if is_const_operand(other) else None
@@ -78,7 +79,7 @@ def _absorb(walk: Walk, name: str, value: Any, other: Any, swapped: bool) -> Any
     if not isinstance(value, Carried):
         return None
     if name == "relax.add":
-        return linear.bias(walk, value, other)
+        return linear.bias(walk, call, value, other)
     if name == "relax.multiply":
         return _rescaled(walk, value, other, 1)
     return _rescaled(walk, value, other, -1) if name == "relax.divide" and not swapped else None

@@ -84,7 +84,7 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
         return walk.emit(build.lut(source.q, entries), value.source)
     if target.per_channel:
         return Skip("per-channel", "its result is quantized per channel")
-    if rounding in ROUNDINGS and rounding not in NEAREST:
+    if rounding in ROUNDINGS and rounding not in NEAREST and name not in ("relax.add", "relax.subtract"):
         return Skip("no-rule", f"its result is rounded by {rounding}, and not to the nearest step")
     if rounding == "tflite" and name == "relax.nn.leakyrelu":
         made = litert.leaky_relu(walk, value, target)
@@ -189,7 +189,8 @@ def _binary(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr 
     name = op_name(value.call).removeprefix("relax.")
     if name == "divide" and is_const(y.q) and not np.all(array_of(y.q)):
         return Skip("no-rule", "it divides by a constant zero")
-    exact = litert.of_two(name, x.params, y.params, target, rounding)
+    kept = rounding in ROUNDINGS and name in ("add", "subtract")
+    exact = rounding if kept else litert.of_two(name, x.params, y.params, target, rounding)
     return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target, exact), value.source)
 
 

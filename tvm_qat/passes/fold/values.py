@@ -23,6 +23,7 @@ class Carried:
     low, high : real bounds of a relu or clip that the next quantize will absorb into its range.
     bound : greatest |q| that can occur, for int32 accumulators.
     exact : the rounding of a requantize under profile `tflite`.
+    unrounded : the sum as it was written, where `q` holds its constant rounded to the grid.
     source : the node that made it.
     clamped_by : the node that clamps it last.
     """
@@ -33,6 +34,7 @@ class Carried:
     high: float = math.inf
     bound: int | None = None
     exact: str = "tflite"
+    unrounded: Unrounded | None = None
     source: str | None = None
     clamped_by: str | None = None
     out_dtype: str = "float32"
@@ -45,6 +47,21 @@ class Carried:
     @property
     def clamped(self) -> bool:
         return self.low > -math.inf or self.high < math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Unrounded:
+    """A sum whose constant does not lie on its grid, for whoever needs its float value.
+
+    q, params : of the Carried it belongs to; moved or rescaled, that one is another sum.
+    """
+
+    q: Expr
+    params: QParams
+    sum: Pending
+
+    def belongs_to(self, value: Carried) -> bool:
+        return self.q.same_as(value.q) and self.params == value.params
 
 
 @dataclass(frozen=True, eq=False)

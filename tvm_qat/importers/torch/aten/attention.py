@@ -38,4 +38,4 @@ def _masked(node: Node, scores: Expr) -> Expr:
 
 
 def embedding(_write: Writer, node: Node) -> Expr:
-    return relax.op.take(node.tensor("weight"), node.tensor("indices"), axis=0)
+    return relax.op.take(node.tensor("weight"), node.tensor("indices"), axis=0, mode="clip")
