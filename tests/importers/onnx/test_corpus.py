@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.corpus import CORPUS, REFUSED, needs_corpus, onnx_models, vectors
+from tests.support.corpus import needs_corpus, onnx_models, vectors
 from tests.support.run import imported, simulate
-from tvm_qat.errors import UnsupportedError
 from tvm_qat.ir import bindings_of, op_name, source_of
 
 pytestmark = [needs_corpus, pytest.mark.corpus]
@@ -20,13 +19,6 @@ ROUNDED_DIFFERENTLY = {
 }
 """Models with values that lie so near a tie that the order of a float sum decides; the largest
 difference allowed is one step of the tensor (of both summands, where the output is a float sum)."""
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_no_public_operator_means_is_refused(name):
-    (path,) = CORPUS.glob(f"*/{name}")
-    with pytest.raises(UnsupportedError, match=REFUSED[name]):
-        imported(path)
 
 
 @pytest.mark.parametrize("path", onnx_models(), ids=lambda path: path.stem)
