@@ -12,7 +12,7 @@ CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus"
 
 needs_corpus = pytest.mark.skipif(
     not CORPUS.is_dir() and not os.environ.get("CI"),
-    reason="needs real models by others, whose licences keep them out of this project: "
+    reason="needs real models by others, which are never copied into this project: "
     "they are read from ../shared/corpus, and that folder is not here",
 )
 """In CI the folder must be there: without it these tests fail instead of being left out."""
