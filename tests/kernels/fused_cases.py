@@ -26,6 +26,11 @@ def _bias(rng: np.random.Generator, *shape: int) -> Step:
     return lambda v: relax.op.add(v, values)
 
 
+def _finer(v: Expr) -> Expr:
+    """The sum on a grid of steps 2^9 times as small, for a bias that lies between two of its own."""
+    return relax.op.left_shift(v, const(9, "int32"))
+
+
 def _clip(low: int, high: int) -> Step:
     return lambda v: relax.op.clip(v, relax.prim_value(low), relax.prim_value(high))
 
@@ -71,6 +76,10 @@ def conv_cases() -> list[Case]:
         case("dequantize", chain(1, lambda v: qnn.dequantize(v, acc)), x),
         case("bias of rank 4", lambda v: [kernels[3](v), _bias(rng, 1, 1, 1, 40), _to(acc, U8)], x),
         case("two biases", chain(3, _bias(rng, 40), _to(acc, U8)), x),
+        case("finer grid, bias", lambda v: [kernels[1](v), _finer, bias, _to(acc, U8)], x),
+        case("finer grid, bias, tflite_single",
+             lambda v: [kernels[3](v), _finer, bias, _to(acc, S8, "tflite_single")], x),
+        case("depthwise, finer grid, bias", lambda v: [depthwise(v), _finer, _bias(rng, 8), _to(few, U8)], x),
         case("bias alone", chain(3), x),
         case("maximum", chain(1, _to(acc, S8), lambda v: relax.op.maximum(v, const(-7, "int8"))), x),
         case("residual", added(kernels[3], acc), x, y),
@@ -100,6 +109,10 @@ def other_cases() -> list[Case]:
     image = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
     found = [
         case("dense", lambda v: [qnn.dense(v, w, 9), _bias(rng, 33), _to(acc, U8)], x, symbolic=((0, 0),)),
+        case(
+            "dense, finer grid", lambda v: [qnn.dense(v, w, 9), _finer, _bias(rng, 33), _to(acc, U8)],
+            x, symbolic=((0, 0),),
+        ),
         case(
             "dense, zero point at run time",
             lambda v, z: [qnn.dense(v, w, z), _bias(rng, 33), lambda a: qnn.dequantize(a, acc)],

@@ -165,7 +165,10 @@ def _ordinary(call: Expr, known: dict[Var, Any]) -> Array:
         return np.maximum(x, 0)
     if name == "relax.nn.max_pool2d":
         return _max_pool(x, attrs_of(call))
-    functions = {"relax.add": np.add, "relax.maximum": np.maximum, "relax.minimum": np.minimum}
+    functions = {
+        "relax.add": np.add, "relax.left_shift": np.left_shift,
+        "relax.maximum": np.maximum, "relax.minimum": np.minimum,
+    }  # fmt: skip
     with np.errstate(over="ignore"):
         return functions[name](x, _value(call.args[1], known))
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.graphs import Graph, calls_of, float_ops, graph, grid, names_of, relax
 from tests.support.rewrite import folded, reasons
 from tvm_qat.ir import Expr, IRModule, array_of, const, op_name
+from tvm_qat.passes.fold_into_qnn import fold_into_qnn
 
 X = grid(2**-5, 3)
 W = grid(2**-7)
@@ -53,11 +54,42 @@ def test_a_bias_quantized_by_another_scale_is_rescaled() -> None:
     np.testing.assert_array_equal(_bias_integers(after), INTEGERS * 2.0**-9 / (2.0**-5 * CHANNELS))
 
 
-def test_a_float_bias_is_rounded_to_the_accumulators_grid() -> None:
-    real = np.random.default_rng(1).normal(size=(1, 4, 1, 1)).astype(np.float32)
-    after = folded(_biased(lambda b: const(real)), max_steps=1)
+REAL = np.random.default_rng(1).normal(size=(1, 4, 1, 1)).astype(np.float32)
+
+
+def test_a_float_bias_is_added_on_a_finer_grid_than_the_sums() -> None:
+    after = folded(_biased(lambda b: const(REAL)))
     assert float_ops(after) == []
-    np.testing.assert_array_equal(_bias_integers(after), np.rint(real.reshape(-1) / (2.0**-5 * CHANNELS)))
+    assert names_of(after) == ["qnn.quantize", "qnn.conv2d", "left_shift", "add", "qnn.requantize"]
+    steps = REAL.reshape(-1) / (2.0**-5 * CHANNELS)
+    np.testing.assert_array_equal(_bias_integers(after), np.rint(steps * 2**12))
+
+
+def test_a_coarse_sum_does_not_round_its_bias() -> None:
+    """One step of the sum is two of the result: rounded, this bias would be 0, or 2 of its steps."""
+    coarse = grid(2.0**2)
+    bias = np.full((1, 4, 1, 1), 2.0**-4, np.float32)
+    after = folded(_biased(lambda b: const(bias), weight=coarse))
+    (shift,) = [c for c in calls_of(after) if op_name(c) == "relax.left_shift"]
+    assert (_bias_integers(after) == 2.0**-4 / (2.0**-5 * 2.0**2) * 2 ** int(array_of(shift.args[1]))).all()
+
+
+def test_litert_adds_a_bias_in_whole_steps() -> None:
+    after = fold_into_qnn(_biased(lambda b: const(REAL)), "tflite")
+    assert names_of(after) == ["qnn.quantize", "qnn.conv2d", "add", "qnn.requantize"]
+    np.testing.assert_array_equal(_bias_integers(after), np.rint(REAL.reshape(-1) / (2.0**-5 * CHANNELS)))
+
+
+def test_a_sum_without_spare_bits_rounds_its_bias() -> None:
+    """16-bit activations and 8-bit weights over 900 inputs reach 2^30."""
+
+    def before(b: Graph, x: Expr) -> Expr:
+        w = b.weight((900, 4), W)
+        c = b(relax.op.matmul(b.fake(x, grid(2.0**-12, dtype="int16")), w))
+        return b.quantize(b(relax.op.add(c, const(REAL.reshape(-1)))), Y)
+
+    after = folded(graph(before, x=((2, 900), "float32")), max_steps=1)
+    assert "left_shift" not in names_of(after)
 
 
 def _unquantized(b: Graph, x: Expr, *after: Callable[[Expr], Expr]) -> Expr:

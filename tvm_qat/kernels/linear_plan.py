@@ -147,8 +147,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         if isa is not None:
             worst = np.full((1, 1, spec.inner), np.iinfo(np.int8).min)
             operands.accumulator_bound = _greatest(worst, call.args[2], bias, data.dtype)
-    if _adds_integers(fused, carried):
-        operands.accumulator_bound = None
+    operands.accumulator_bound = _bound_after(fused, carried, operands.accumulator_bound)
     own = [operand.name for operand in operands.all()]
     term = fused.term(operands, carried)
     read, packs = tuple(operands.all()), False
@@ -172,9 +171,17 @@ def _in_order(operand: Operand, spec: LinearSpec, isa: DotProduct) -> Operand | 
     return replace(operand, shape=values.shape, value=const(values))
 
 
-def _adds_integers(fused: Fused, carried: Var) -> bool:
-    """Whether the epilogue adds to the int32 sum, so that its bound no longer holds."""
-    return any(op_name(call) == "relax.add" for var, call in fused.calls.items() if not var.same_as(carried))
+def _bound_after(fused: Fused, carried: Var, bound: int | None) -> int | None:
+    """Bound of the int32 sum where the epilogue shifts it and adds constants; None for other additions."""
+    for var, call in fused.calls.items():
+        name = op_name(call)
+        if bound is None or var.same_as(carried) or name not in ("relax.add", "relax.left_shift"):
+            continue
+        if dtype_of(call) != "int32" or not is_const(call.args[1]):
+            return None
+        greatest = int(np.abs(array_of(call.args[1]).astype(np.int64)).max(initial=0))
+        bound = bound + greatest if name == "relax.add" else bound << greatest
+    return bound
 
 
 def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | None) -> Blocking:

@@ -152,6 +152,15 @@ def _clip(call: Expr, inputs: Sequence[Term], _operands: Operands) -> Term:
     return lambda s: _tir.min(_tir.max(inputs[0](s), low), high)
 
 
+def _left_shift(call: Expr, inputs: Sequence[Term], _operands: Operands) -> Term:
+    """By a constant, which is part of the code: a shift by an operand takes longer."""
+    if not is_const(call.args[1]) or array_of(call.args[1]).size != 1:
+        reason = "relax.left_shift by more than one constant is not supported"
+        raise UnsupportedError(located(reason, node=source_of(call)))
+    by = _tir.const(int(array_of(call.args[1]).reshape(())), dtype_of(call.args[0]))
+    return lambda s: _tir.shift_left(inputs[0](s), by)
+
+
 def _relu(call: Expr, inputs: Sequence[Term], _operands: Operands) -> Term:
     zero = _tir.const(0, dtype_of(call.args[0]))
     return lambda s: _tir.max(inputs[0](s), zero)
@@ -181,6 +190,7 @@ TERMS: dict[str, TermBuilder] = {
     "qnn.fake_quantize_range": _fake_quantize_range,
     "qnn.lut": _lut,
     "relax.clip": _clip,
+    "relax.left_shift": _left_shift,
     "relax.nn.relu": _relu,
     "relax.permute_dims": _permute,
 }

@@ -161,7 +161,7 @@ def _is_identity(source: QParams, target: QParams) -> bool:
 def _is_sum(builder: BlockBuilder, expr: Expr) -> bool:
     """Whether `expr` is the int32 result of a linear operator, with or without its bias."""
     made: Any = definition(builder, expr)
-    if op_name(made) == "relax.add":
+    while op_name(made) in ("relax.add", "relax.left_shift"):
         made = definition(builder, made.args[0])
     name = op_name(made)
     return name in OPS and OPS[name].kind == "linear"

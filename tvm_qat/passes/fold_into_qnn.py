@@ -33,6 +33,8 @@ from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import STORAGE_RANGE
 
 RULES = linear.RULES | movement.RULES | pointwise.RULES
+_WHOLE_BIASES = RULES | {"relax.add": partial(pointwise.binary, fine_bias=False)}
+"""For LiteRT's arithmetic, which adds a bias as whole steps of its sum."""
 
 
 def fold_into_qnn(mod: IRModule, rounding: str = "half_even") -> IRModule:
@@ -49,7 +51,8 @@ def _visit(walk: Walk, expr: Expr, *, rounding: str) -> Any:
     if name not in RULES:
         _note_without_rule(walk, expr)
         return None
-    result = RULES[name](walk, expr, [walk.lookup(arg) for arg in expr.args])
+    rules = RULES if rounding == "half_even" else _WHOLE_BIASES
+    result = rules[name](walk, expr, [walk.lookup(arg) for arg in expr.args])
     if isinstance(result, Skip):
         if is_float(expr):
             walk.note("float", result.code, f"{_short(name)}: {result.reason}")

@@ -50,7 +50,7 @@ _FOLLOWERS = frozenset(
     {
         "qnn.requantize", "qnn.dequantize", "qnn.quantize", "qnn.lut", "qnn.add", "qnn.subtract",
         "qnn.multiply", "qnn.divide", "qnn.minimum", "qnn.maximum", "relax.add", "relax.clip",
-        "relax.maximum", "relax.minimum",
+        "relax.left_shift", "relax.maximum", "relax.minimum",
     }
 )  # fmt: skip
 _FLOAT_FOLLOWERS = frozenset(

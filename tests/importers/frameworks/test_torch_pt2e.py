@@ -17,7 +17,7 @@ from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import (
     get_default_x86_inductor_quantization_config,
 )
 
-from tests.importers.frameworks.torch_check import check_simulation, integer_share
+from tests.importers.frameworks.torch_check import check_simulation, integer_share, recorded, recorded_calls
 from tests.importers.frameworks.torch_models import Net, outputs, pictures, train
 from tvm_qat.importers import import_model
 from tvm_qat.ir import bindings_of, shape_of, source_of
@@ -55,15 +55,17 @@ def _step(expected: np.ndarray) -> float:
 
 def test_prepared_module_even_in_training_mode(prepared: Any, frozen: Any) -> None:
     expected = outputs(frozen, IMAGES)
+    layers = recorded(frozen, IMAGES)
     for source in (prepared, frozen):
-        mod = check_simulation((source, (IMAGES,)), IMAGES, expected, step=_step(expected))
+        mod = check_simulation((source, (IMAGES,)), IMAGES, expected, step=_step(expected), layers=layers)
         assert integer_share(mod) == 1
 
 
 def test_prepared_program_with_open_batch(frozen: Any) -> None:
     expected = outputs(frozen, IMAGES)
     program = torch.export.export(frozen, (IMAGES,), dynamic_shapes=BATCH)
-    mod = check_simulation(program, IMAGES, expected, step=_step(expected))
+    layers = recorded(frozen, IMAGES)
+    mod = check_simulation(program, IMAGES, expected, step=_step(expected), layers=layers)
     assert not isinstance(shape_of(mod["main"].params[0])[0], int)
 
 
@@ -73,8 +75,9 @@ def test_converted_program_saved_and_loaded(frozen: Any, tmp_path: Path) -> None
     program = torch.export.export(converted, (IMAGES,), dynamic_shapes=BATCH)
     path = tmp_path / "model.pt2"
     torch.export.save(program, path)
+    layers = recorded_calls(program, IMAGES)
     for source in (program, path, path.read_bytes()):
-        mod = check_simulation(source, IMAGES, expected, step=_step(expected))
+        mod = check_simulation(source, IMAGES, expected, step=_step(expected), layers=layers)
         assert integer_share(mod) == 1
 
 

@@ -19,6 +19,12 @@ from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 INT32_MAX = 2**31 - 1
 
+_WHOLE = 2.0**-10
+"""Of a step of a sum: what a bias may be off that counts as a whole number of them."""
+
+_MOST_BITS = 12
+"""By which a sum is made finer for its bias at most: float32 itself rounds a sum of 2^12 steps by more."""
+
 
 def conv(walk: Walk, call: Expr, operands: list[Any]) -> Carried | Skip:
     """conv1d, conv2d, conv3d of two quantized tensors -> int32, scale s_x * s_w per channel."""
@@ -155,8 +161,12 @@ def greatest(params: QParams) -> int:
     return int(max((high - zero_point).max(), (zero_point - low).max()))
 
 
-def bias(walk: Walk, call: Expr, value: Carried, other: Any) -> Carried | None:
-    """accumulator + constant: the constant joins in int32, rounded to the accumulator's grid.
+def bias(walk: Walk, call: Expr, value: Carried, other: Any, fine: bool = True) -> Carried | None:
+    """accumulator + constant: the constant joins in int32.
+
+    fine : a bias that lies between two steps of the sum is added on a grid 2^k times as fine, to which
+    the sum is shifted; otherwise it is rounded to whole steps. Bits that the sum cannot reach are free
+    for that, so that the bias is about as exact as a float32.
 
     None if this is no such addition, or if the sum could leave int32: then it is a `qnn.add`.
     Where the sum is needed in float, nothing is rounded.
@@ -169,16 +179,33 @@ def bias(walk: Walk, call: Expr, value: Carried, other: Any) -> Carried | None:
     vector = channel_vector(real, axis, rank) if real.ndim <= rank else None
     if vector is None or (vector.ndim and vector.size != (value.shape or ())[axis]):
         return None
-    steps = np.rint(vector / value.params.scale)
-    bound = value.bound + float(np.abs(steps).max(initial=0))
+    steps = vector / value.params.scale
+    bound = value.bound + float(np.abs(np.rint(steps)).max(initial=0))
     if not bound <= INT32_MAX:
         return None
-    integers = np.broadcast_to(steps, np.broadcast_shapes(steps.shape, vector.shape)).astype(np.int32)
-    q = walk.emit(relax.op.add(value.q, const(spread(integers, axis, rank))))
+    bits = _spare_bits(bound) if fine and not _are_whole(steps, other, value.params) else 0
+    q = walk.emit(relax.op.left_shift(value.q, const(bits, "int32"))) if bits else value.q
+    added = walk.emit(relax.op.add(q, const(spread(np.rint(steps * 2.0**bits).astype(np.int32), axis, rank))))
+    params = value.params.with_(scale=value.params.scale / 2**bits) if bits else value.params
     unrounded = None
-    if not np.allclose(steps * value.params.scale, vector, rtol=1e-6, atol=0):
-        unrounded = Unrounded(q, value.params, Pending(call, (value, other), source=walk.source))
-    return replace(value, q=q, bound=int(bound), unrounded=unrounded, source=walk.source)
+    if not np.allclose(np.rint(steps) * value.params.scale, vector, rtol=1e-6, atol=0):
+        unrounded = Unrounded(added, params, Pending(call, (value, other), source=walk.source))
+    limit = int(bound + 1) << bits
+    return replace(value, q=added, params=params, bound=limit, unrounded=unrounded, source=walk.source)
+
+
+def _are_whole(steps: npt.NDArray[Any], other: Any, sums: QParams) -> bool:
+    """Whether a bias lies on the grid of the sum, or was stored on one that only rounding tells from it."""
+    if isinstance(other, Carried) and other.params.dtype == "int32":
+        own = other.params.scale
+        if own.ndim <= sums.scale.ndim and np.allclose(own, sums.scale, rtol=1e-5, atol=0):
+            return True
+    return bool(np.all(np.abs(steps - np.rint(steps)) <= _WHOLE))
+
+
+def _spare_bits(bound: float) -> int:
+    """How far a sum of at most `bound`, and what rounding a bias may add, can be shifted."""
+    return min(_MOST_BITS, 31 - int(bound + 1).bit_length())
 
 
 def _only_axis(values: npt.NDArray[Any], rank: int) -> int:

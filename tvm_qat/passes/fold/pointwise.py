@@ -46,11 +46,11 @@ def unary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
     return Pending(call, tuple(operands[:1]), source=walk.source)
 
 
-def binary(walk: Walk, call: Expr, operands: list[Any]) -> Any:
-    """A bias, a rescaling, a clamp by a constant, or a Pending operation."""
+def binary(walk: Walk, call: Expr, operands: list[Any], fine_bias: bool = True) -> Any:
+    """A bias, a rescaling, a clamp by a constant, or a Pending operation. fine_bias : see linear.bias."""
     left, right = operands
     for value, other in ((left, right), (right, left)):
-        joined = _absorb(walk, call, value, other, swapped=value is right)
+        joined = _absorb(walk, call, value, other, value is right, fine_bias)
         if joined is not None:
             return joined
     if not all(isinstance(value, Carried | Pending) or is_const_operand(value) for value in operands):
@@ -65,7 +65,7 @@ def is_const_operand(value: Any) -> bool:
     return not hasattr(value, "carried") and not isinstance(value, tuple) and is_const(value)
 
 
-def _absorb(walk: Walk, call: Expr, value: Any, other: Any, swapped: bool) -> Any:
+def _absorb(walk: Walk, call: Expr, value: Any, other: Any, swapped: bool, fine_bias: bool) -> Any:
     """What a constant operand can do to a carried tensor without arithmetic at run time."""
     name = op_name(call)
     if not isinstance(value, Carried | Pending):
@@ -79,7 +79,7 @@ def _absorb(walk: Walk, call: Expr, value: Any, other: Any, swapped: bool) -> An
     if not isinstance(value, Carried):
         return None
     if name == "relax.add":
-        return linear.bias(walk, call, value, other)
+        return linear.bias(walk, call, value, other, fine_bias)
     if name == "relax.multiply":
         return _rescaled(walk, value, other, 1)
     return _rescaled(walk, value, other, -1) if name == "relax.divide" and not swapped else None

@@ -190,7 +190,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys((f"relax.nn.max_pool{n}d" for n in (1, 2, 3)), max_pool),
     **dict.fromkeys(("qnn.quantize", "qnn.dequantize", "qnn.requantize", "qnn.lut"), qnn_unary),
     **dict.fromkeys((f"qnn.{n.rpartition('.')[2]}" for n in BINARY if "power" not in n), binary),
-    **dict.fromkeys(BINARY, binary),
+    **dict.fromkeys((*BINARY, "relax.left_shift"), binary),
     **dict.fromkeys(
         (*UNARY, "relax.nn.relu", "relax.nn.leakyrelu", "relax.clip", "relax.astype"), float_unary
     ),
