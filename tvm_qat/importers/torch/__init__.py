@@ -8,15 +8,17 @@ node        one call of an operator, operands by the argument names of its schem
 table       operator -> converter
 aten/       converters of float operators, by family
 quant grids converters of quantization operators
+encoded     names of a program's tensors, for encodings laid onto a float model
 pt script*  TorchScript, and whatever else a .pt or .pth file holds
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tvm_qat.importers.options import ImportOptions, refuse_encodings, require
+from tvm_qat.importers.options import ImportOptions, require
 from tvm_qat.ir import IRModule
 
 
@@ -25,7 +27,6 @@ def import_torch(source: Any, options: ImportOptions) -> IRModule:
     needed), or a pair (nn.Module, example inputs)."""
     file = source.name if isinstance(source, Path) else "model"
     require("torch", "torch", file=file)
-    refuse_encodings(options, "this importer")
     from tvm_qat.importers.torch.archive import load_archive
     from tvm_qat.importers.torch.live import exported
     from tvm_qat.importers.torch.program import translate
@@ -38,4 +39,4 @@ def import_torch(source: Any, options: ImportOptions) -> IRModule:
     if hasattr(source, "graph_signature"):
         return translate(source, file, options)
     program = exported(source, None, options.input_shapes, file)
-    return translate(program, file, ImportOptions(trust=options.trust))
+    return translate(program, file, replace(options, input_shapes={}))

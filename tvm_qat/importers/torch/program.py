@@ -16,6 +16,7 @@ import torch
 from torch.fx import Node as Call
 
 from tvm_qat.errors import InputError, UnsupportedError, located
+from tvm_qat.importers.encodings import read_encodings
 from tvm_qat.importers.names import without_translation
 from tvm_qat.importers.options import ImportOptions
 from tvm_qat.importers.torch.constants import (
@@ -26,6 +27,7 @@ from tvm_qat.importers.torch.constants import (
     dtype_name,
     is_known,
 )
+from tvm_qat.importers.torch.encoded import Encoded, encoded
 from tvm_qat.importers.torch.inputs import Inputs, program_inputs
 from tvm_qat.importers.torch.liveness import live_calls, written_views
 from tvm_qat.importers.torch.node import Node, is_tensor
@@ -62,19 +64,33 @@ class _Scope:
     values: dict[Call, Any]
     constants: Constants
     write: Writer
+    encoded: Encoded
 
 
 def translate(program: Any, file: str, options: ImportOptions) -> IRModule:
     """A torch.export.ExportedProgram as a module with one function `main`."""
     check_operators(program.graph_module, file)
     inputs = program_inputs(program, file, options.input_shapes)
+    names = encoded(program, read_encodings(options.encodings))
 
     def body(write: Writer) -> Mapping[str, Expr]:
-        scope = _Scope(program, program.graph_module, dict(inputs.values), Constants(), write)
+        scope = _Scope(program, program.graph_module, dict(inputs.values), Constants(), write, names)
+        for call in inputs.values:
+            _lay_encoding(scope, call)
         returned = _walk(scope)
         return _outputs(scope, inputs, returned)
 
-    return write_main(inputs.variables, body, file)
+    return names.finished(write_main(inputs.variables, body, file))
+
+
+def _lay_encoding(scope: _Scope, call: Call) -> None:
+    """The tensor of a call or input is quantized from here on, if an encoding names it."""
+    if not scope.encoded.names_tensor(call):
+        return
+    value = scope.encoded.lay(scope.write, call, _operand(scope, scope.values[call]))
+    scope.values[call] = value
+    if call.op == "call_function" and is_in_place(call.target._schema):
+        scope.values[call.args[0]] = value
 
 
 def check_operators(module: Any, file: str) -> None:
@@ -121,6 +137,8 @@ def _walk(scope: _Scope) -> Any:
                     scope.values[call] = _value(scope, call)
                 except _FOREIGN_ERRORS as error:
                     raise UnsupportedError(f"TVM cannot express it: {first_line(error)}") from None
+            scope.encoded.note(call, scope.values[call])
+            _lay_encoding(scope, call)
     raise InputError("the graph returns nothing")
 
 
@@ -166,7 +184,7 @@ def _inlined(scope: _Scope, args: list[Any]) -> Any:
     _flag, graph, *operands = args
     inputs = [call for call in graph.graph.nodes if call.op == "placeholder"]
     values = dict(zip(inputs, operands, strict=True))
-    return _walk(_Scope(scope.program, graph, values, scope.constants, scope.write))
+    return _walk(_Scope(scope.program, graph, values, scope.constants, scope.write, scope.encoded))
 
 
 def _converted(scope: _Scope, call: Call, kind: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
