@@ -190,7 +190,7 @@ def bias(walk: Walk, call: Expr, value: Carried, other: Any, fine: bool = True) 
     unrounded = None
     if not np.allclose(np.rint(steps) * value.params.scale, vector, rtol=1e-6, atol=0):
         unrounded = Unrounded(added, params, Pending(call, (value, other), source=walk.source))
-    limit = int(bound + 1) << bits
+    limit = int(bound + 1) << bits if bits else int(bound)
     return replace(value, q=added, params=params, bound=limit, unrounded=unrounded, source=walk.source)
 
 
