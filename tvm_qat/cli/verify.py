@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-agreement", metavar="X", type=_share,
         help="fail if a smaller share of outputs has its greatest element where the simulation has it",
     )  # fmt: skip
+    parser.add_argument("--profile", action="store_true", help="time the kernels too, for --json")
     parser.add_argument("--against", metavar="E", help="also compare: onnxruntime, litert or torch")
     parser.add_argument("-o", "--output", metavar="JSON", help="write all figures to this file too")
     options.add_model_arguments(parser)
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
             args.model, read_npz(args.inputs) if args.inputs else None,
             labels=_labels(args.labels) if args.labels else None, target=args.target, seed=args.seed,
             samples=args.samples, max_steps=args.max_steps, min_agreement=args.min_agreement,
-            against=args.against,
+            against=args.against, profile=args.profile,
             **options.model_options(args), progress=show,
         )  # fmt: skip
     document = found.to_json()

@@ -20,7 +20,7 @@ from tvm_qat.kernels.one_call import RUN
 from tvm_qat.package import container, link, meta
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, Schedule, TensorInfo
-from tvm_qat.package.profile import KernelTime, profile, profile_steps
+from tvm_qat.package.profile import KernelTime, profile, profile_steps, results_of
 from tvm_qat.package.quiet import quiet
 from tvm_qat.package.target import Platform, check_runnable, host_platform
 
@@ -127,12 +127,17 @@ class Package:
     def trace(self, inputs: Inputs) -> Iterator[tuple[str, Array]]:
         """(kernel, its result) step by step; a view that is valid until the next step.
 
-        Only of a package that was compiled in this process, and that has a schedule.
+        Of a package with a schedule only if it was compiled in this process.
         """
         schedule = self.meta.schedule
-        if schedule is None or len(self.results) != len(schedule.steps):
-            raise PackageError(located("has no steps that can be traced", file=self._file))
         tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
+        if schedule is None:
+            machine = self._new_machine()
+            yield from results_of(machine, lambda: machine["main"](*tensors), self.meta.kernels)
+            return
+        if len(self.results) != len(schedule.steps):
+            reason = "was loaded from a file: it does not say where the results of its steps lie"
+            raise PackageError(located(reason, file=self._file, remedy="compile the model again"))
         tensors += [tvm.runtime.empty(shape, dtype) for shape, dtype in schedule.buffers]
         run = self._runner(tensors)
         for number, (base, offset, shape, dtype) in enumerate(self.results):

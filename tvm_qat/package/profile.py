@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy.typing as npt
+
 _LEAST = 1e-9
 """Seconds: no kernel takes less."""
 
@@ -83,6 +85,25 @@ def profile(
         KernelTime(_source(sources.get(kernel, ()), nth) or kernel, kernel, statistics.median(figures))
         for (kernel, nth), figures in times.items()
     ]
+
+
+def results_of(
+    machine: Any, call: Callable[[], object], kernels: Mapping[str, Sequence[str]]
+) -> list[tuple[str, npt.NDArray[Any]]]:
+    """(kernel, its result, the last operand) for each call of `kernels` in one inference, in order.
+
+    machine : as for `profile`.
+    """
+    found: list[tuple[str, npt.NDArray[Any]]] = []
+
+    def instrument(_func: Any, kernel: str, before: bool, _result: Any, *args: Any) -> int:
+        if not before and kernel in kernels:
+            found.append((kernel, args[-1].numpy()))
+        return 0
+
+    machine.set_instrument(instrument)
+    call()
+    return found
 
 
 def _source(names: Sequence[str], nth: int) -> str:

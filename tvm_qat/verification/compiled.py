@@ -3,90 +3,136 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tvm_qat import kernels
-from tvm_qat.ir import IRModule, Var, dtype_of, static_shape
+from tvm_qat.ir import IRModule, Var, bindings_of, dtype_of, source_of, static_shape
 from tvm_qat.package import Package
 from tvm_qat.verification.difference import Difference
 from tvm_qat.verification.evaluate import Evaluation
 from tvm_qat.verification.feed import Feed
 
 Array = npt.NDArray[Any]
+Step: TypeAlias = tuple[str, tuple[int, ...], str]
+"""A kernel, and shape and dtype of its result."""
 
 
 class Compiled:
     """Runs a package on one input after the other and gathers what differs from the reference.
 
     fused : the module that the package was compiled from. Rows are kernels by their node's name, then
-    the outputs by theirs. Kernels that TVM makes of float operators bear no name: what they compute is
-    seen where the next kernel or an output reads it. `unnamed` counts them.
+    the outputs by theirs. Kernels that TVM makes of operators that are not ours bear no name: each is
+    compared with what the module computes in its place, if one tensor there has its shape; `unnamed`
+    counts the others, whose results are seen where the next kernel or an output reads them.
     """
 
     def __init__(self, fused: IRModule, package: Package) -> None:
         self._package = package
-        self._module, calls = kernels.kernel_calls(fused)
-        self._matched = _matched(package, calls)
-        self.unnamed = sum(var is None for var in self._matched)
-        self._steps = {var: name for var, name in calls if var in self._matched}
-        self._rows: dict[Any, tuple[str, Difference]] = {
-            var: (name, _difference(dtype_of(var))) for var, name in self._steps.items()
-        }
-        self._rows |= {info.name: (info.name, _difference(info.dtype)) for info in package.outputs}
+        self._module, self._calls = kernels.kernel_calls(fused)
+        self._matched: list[Var | None] | None = None
+        self._rows: dict[Any, tuple[str, str, Difference]] = {}
+        self._ends = [(info, _difference(info.dtype)) for info in package.outputs]
+
+    @property
+    def unnamed(self) -> int:
+        return sum(var is None for var in self._matched or ())
 
     def add(self, inputs: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
         """(the outputs of the package, those of the reference) for one input of the model."""
+        results: Iterator[tuple[str, Array]] | list[tuple[str, Array]] = self._package.trace(inputs)
+        if self._package.meta.schedule is None:
+            results = list(results)
+        if self._matched is None:
+            self._matched = self._match(results)
         evaluation = Evaluation(self._module, inputs)
         feed = Feed(evaluation, Counter(var for var in self._matched if var is not None))
-        for var, (_, result) in zip(self._matched, self._results(inputs), strict=True):
+        for var, (_, result) in zip(self._matched, results, strict=True):
             if var is not None:
-                self._rows[var][1].add(result, feed.get(var))
+                self._rows[var][2].add(result, feed.get(var))
         feed.finish()
         found, expected = list(self._package.run(inputs).values()), evaluation.outputs()
-        for info, ours, theirs in zip(self._package.outputs, found, expected, strict=True):
-            self._rows[info.name][1].add(ours, np.asarray(theirs))
+        for (_, difference), ours, theirs in zip(self._ends, found, expected, strict=True):
+            difference.add(ours, np.asarray(theirs))
         return found, expected
 
-    def _results(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-        return self._package.trace(inputs) if self._matched else iter(())
+    def _match(self, results: Any) -> list[Var | None]:
+        """For each step the variable whose value it makes; a row for each of them."""
+        schedule, places = self._package.meta.schedule, self._package.results
+        steps: list[Step]
+        if schedule is None:
+            steps = [(kernel, array.shape, str(array.dtype)) for kernel, array in results]
+        else:
+            steps = [(k, tuple(p[2]), p[3]) for k, p in zip(schedule.steps, places, strict=True)]
+        named = _in_order(steps, self._package.meta.kernels, self._calls)
+        matched = _between(steps, named, [b.var for b in bindings_of(self._module["main"])])
+        names = dict(self._calls)
+        for binding in bindings_of(self._module["main"]):
+            if binding.var in matched:
+                name = names.get(binding.var) or source_of(binding.value) or binding.var.name
+                op = "kernel" if binding.var in names else "kernel of TVM"
+                self._rows[binding.var] = (name, op, _difference(dtype_of(binding.var)))
+        return matched
 
     def rows(self) -> Iterator[tuple[str, str, Difference]]:
-        """(node, kernel's operator or "output", what differs)."""
-        for key, (name, difference) in self._rows.items():
-            yield name, "kernel" if isinstance(key, Var) else "output", difference
+        """(node, "kernel", "kernel of TVM" or "output", what differs)."""
+        yield from self._rows.values()
+        for info, difference in self._ends:
+            yield info.name, "output", difference
 
 
 def _difference(dtype: str) -> Difference:
     return Difference(None, integers=not dtype.startswith(("float", "bfloat")))
 
 
-def _matched(package: Package, calls: list[tuple[Var, str]]) -> list[Var | None]:
-    """For each step of the package the variable whose value it makes: kernels stay in order.
+def _in_order(
+    steps: Sequence[Step], sources: Mapping[str, Sequence[str]], calls: Sequence[tuple[Var, str]]
+) -> list[Var | None]:
+    """The variables of the steps that bear a node's name: kernels stay in order.
 
     TVM folds what depends on constants alone, so that some calls have no step.
     """
-    schedule = package.meta.schedule
-    if schedule is None:
-        return []
     nth: Counter[str] = Counter()
     found: list[Var | None] = []
     place = 0
-    for kernel, result in zip(schedule.steps, package.results, strict=True):
-        names = package.meta.kernels.get(kernel, ())
+    for step in steps:
+        kernel = step[0]
+        names = sources.get(kernel, ())
         name = names[nth[kernel]] if nth[kernel] < len(names) else None
         nth[kernel] += 1
-        at = place
-        while at < len(calls) and not (calls[at][1] == name and _fits(calls[at][0], result)):
-            at += 1
-        found.append(calls[at][0] if at < len(calls) else None)
-        place = at + 1 if at < len(calls) else place
+        fits = (i for i in range(place, len(calls)) if calls[i][1] == name and _fits(calls[i][0], step))
+        at = next(fits, None)
+        found.append(None if at is None else calls[at][0])
+        place = place if at is None else at + 1
     return found
 
 
-def _fits(var: Var, result: Any) -> bool:
-    _, _, shape, dtype = result
-    return static_shape(var) == tuple(shape) and dtype_of(var) == dtype
+def _between(steps: Sequence[Step], named: Sequence[Var | None], order: Sequence[Var]) -> list[Var | None]:
+    """`named`, with steps without a name matched to the variables between their named neighbours.
+
+    Where as many variables as steps there have one shape and dtype, they are those steps' in order.
+    """
+    places = {var: place for place, var in enumerate(order)}
+    found = list(named)
+    begin = 0
+    for is_nameless, group in groupby(range(len(steps)), lambda i: named[i] is None):
+        run = list(group)
+        following = named[run[-1] + 1] if run[-1] + 1 < len(steps) else None
+        if not is_nameless:
+            begin = 1 + max(places[var] for i in run if (var := named[i]) is not None)
+            continue
+        window = order[begin : len(order) if following is None else places[following]]
+        for kind in {steps[i][1:] for i in run}:
+            alike = [i for i in run if steps[i][1:] == kind]
+            fitting = [var for var in window if _fits(var, steps[alike[0]])]
+            if len(fitting) == len(alike):
+                found = [dict(zip(alike, fitting, strict=True)).get(i, var) for i, var in enumerate(found)]
+    return found
+
+
+def _fits(var: Var, step: Step) -> bool:
+    return static_shape(var) == step[1] and dtype_of(var) == step[2]

@@ -4,11 +4,11 @@ Integers are compared in steps of their grid, floats relative to the largest mag
 that they are compared with. A difference is *explained by a tie* where the value before rounding lies
 so close to where rounding changes that the error of float arithmetic decides:
 
-    |reference's integer| is between quantize(x - bound) and quantize(x + bound)
-    bound = 2^-16 max |x| + half a step of the sum that is requantized
+    the reference's integer lies between quantize(x - bound) and quantize(x + bound)
+    bound = 2^-16 max |x| + what integers round before that (modules.Point)
 
 x is the simulation's real value. 2^-16 is 128 roundings of float32, what sums of some thousand
-products come to; the sum's half step is what rounding a bias to integers may move.
+products come to.
 """
 
 from __future__ import annotations
@@ -117,10 +117,10 @@ def _unequal(found: Array, expected: Array) -> Array:
     return unequal
 
 
-def ties_of(found: Array, real: Array, grid: QParams, formula: str, sum_step: float) -> Array:
-    """Where rounding `real` with an error of the bound gives `found`. sum_step : of the sum, 0 if none."""
+def ties_of(found: Array, real: Array, grid: QParams, formula: str, moved: float) -> Array:
+    """Where rounding `real` with an error of the bound gives `found`. moved : see modules.Point."""
     finite = real[np.isfinite(real)]
-    bound = np.float32(FLOAT_ERROR * float(np.abs(finite).max(initial=0.0)) + sum_step / 2)
+    bound = np.float32(FLOAT_ERROR * float(np.abs(finite).max(initial=0.0)) + moved)
     low = arithmetic.quantize(real - bound, grid, formula)
     high = arithmetic.quantize(real + bound, grid, formula)
     return np.asarray((np.minimum(low, high) <= found) & (found <= np.maximum(low, high)))

@@ -16,6 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tvm_qat import pipeline
 from tvm_qat.ir import (
     BlockBuilder,
@@ -55,7 +57,8 @@ class Point:
     name : of the source node whose work it is; op : the operator that makes it in the reference.
     grid : of integers, None for others or where it is computed at run time. quantize : the canonical
     quantize that makes it, else None. simulated : the simulation's tensor; None where it has none of
-    its own, so that the canonical one stands for it. sum_step : of the sum that is requantized into it.
+    its own, so that the canonical one stands for it. moved : how far,
+    in real units, the integers' own roundings before the last one may have moved it.
     """
 
     name: str
@@ -65,7 +68,7 @@ class Point:
     simulated: Var | None
     grid: QParams | None
     quantize: Expr | None
-    sum_step: float
+    moved: float
 
 
 @dataclass(frozen=True)
@@ -266,17 +269,28 @@ def _point(
 ) -> Point:  # fmt: skip
     value = bound[var]
     name = source_of(value) or (source_of(quantize) if quantize is not None else None) or var.name
-    return Point(name, op_name(value), var, canonical, simulated, grid, quantize, _sum_step(bound, value))
+    return Point(name, op_name(value), var, canonical, simulated, grid, quantize, _moved(bound, value))
 
 
-def _sum_step(bound: Mapping[Var, Expr], value: Expr) -> float:
-    """The greatest scale of the sums that a tensor is requantized from, if it only moved since."""
+def _moved(bound: Mapping[Var, Expr], value: Expr) -> float:
+    """Half a step of the sum that a bias was rounded to, and of what LiteRT's first rounding makes.
+
+    That multiplies by m in [0.5, 1) and rounds, then divides by a power of two and rounds again.
+    """
     while op_name(value).startswith("relax.") and value.args and isinstance(value.args[0], Var):
         if value.args[0] not in bound:
             return 0.0
         value = bound[value.args[0]]
-    grid = params_of(value, "input") if op_name(value) == "qnn.requantize" else None
-    return float(grid.scale.max()) if grid is not None and grid.dtype == "int32" else 0.0
+    source = params_of(value, "input") if op_name(value) == "qnn.requantize" else None
+    target = params_of(value, "output") if source is not None else None
+    if source is None or target is None:
+        return 0.0
+    sums = float(source.scale.max()) if source.dtype == "int32" else 0.0
+    if value.attrs["rounding"] != "tflite":
+        return sums / 2
+    _, exponents = np.frexp(source.scale / target.scale)
+    between = np.where(exponents < 0, np.exp2(exponents) * target.scale, 0.0)
+    return sums / 2 + float(between.max()) / 2
 
 
 def _simulated(simulation: Function, canonical: Function) -> dict[Var, Var]:

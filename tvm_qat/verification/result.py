@@ -16,8 +16,8 @@ class Layer:
     name : of the source node whose work it is. figures : of the layer by itself, on the inputs that the
     simulation has there; of compiled code and of the canonical module as they run. inherited : as the
     stage runs, with the error of the layers before; None where there is no other. quantizer : node of
-    the fake quantization that gives the tensor its grid. seconds : of the kernels that work for the
-    node, where a profile was asked for.
+    the fake quantization that gives the tensor its grid. seconds : of the kernel, in the compiled
+    stage where a profile was asked for.
     """
 
     name: str

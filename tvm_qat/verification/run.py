@@ -17,7 +17,7 @@ from tvm_qat.errors import InputError, located
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
 from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, source_of
-from tvm_qat.package import Package
+from tvm_qat.package import KernelTime, Package
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.signature import inputs_of
 from tvm_qat.verification import inputs
@@ -25,7 +25,7 @@ from tvm_qat.verification.compiled import Compiled
 from tvm_qat.verification.engines import check_engine, engine_of
 from tvm_qat.verification.modules import Modules, modules_of, specialize
 from tvm_qat.verification.other import Other
-from tvm_qat.verification.result import Accuracy, Verification
+from tvm_qat.verification.result import Accuracy, Layer, Stage, Verification
 from tvm_qat.verification.stages import Outputs, Stages
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ _PREPARED = 0.4
 def verify(
     model: Any, data: Mapping[str, Any] | None = None, *, labels: Any = None, target: Any = "native",
     rounding: str | None = None, seed: int = 0, samples: int | None = None, max_steps: float | None = None,
-    min_agreement: float | None = None, against: str | None = None, disabled_passes: Sequence[str] = (),
-    progress: Progress | None = None, **options: Unpack[ImportKeywords],
+    min_agreement: float | None = None, against: str | None = None, profile: bool = False,
+    disabled_passes: Sequence[str] = (), progress: Progress | None = None, **options: Unpack[ImportKeywords],
 ) -> Verification:  # fmt: skip
     """Compare the stages of a model layer by layer: simulation, canonical, reference, compiled.
 
@@ -59,6 +59,7 @@ def verify(
     max_steps : most steps that a layer may differ by from the simulation, on the simulation's inputs.
     min_agreement : least share of rows of the outputs whose greatest element must be the simulation's.
     against : another engine that runs the model too, one of engines.ENGINES; a stage more.
+    profile : also time the kernels on the first input, for `Layer.seconds` of the compiled stage.
     progress : called with the name of the stage that begins, and the share of all work done before it.
 
     The result is not `passed` if one of the two is missed, or if compiled code differs from the
@@ -82,10 +83,11 @@ def verify(
     other = None if against is None else _other(against, model, modules, package)
     stages = Stages(modules, Compiled(modules.fused, package), other)
     outputs = list(_run(stages, runs, show))
+    times = package.profile(runs[0]) if profile else []
     found = Verification(
         model=_name(model), target=package.meta.target, rounding=chosen, samples=count,
-        seed=seed if data is None else None, stages=stages.stages(), quantizers=stages.quantizers(),
-        agreement=_agreement(outputs), fused_differing=stages.fused_differing,
+        seed=seed if data is None else None, stages=_timed(stages.stages(), times),
+        quantizers=stages.quantizers(), agreement=_agreement(outputs), fused_differing=stages.fused_differing,
         accuracy=None if classes is None else _accuracy(outputs, classes),
         seconds=time.perf_counter() - begin,
     )  # fmt: skip
@@ -153,6 +155,22 @@ def _other(name: str, model: Any, modules: Modules, package: Package) -> Other:
     nodes = [source_of(point.quantize) for point in modules.points if point.quantize is not None]
     engine = engine_of(name, model, modules.simulation, [node for node in nodes if node])
     return Other(name, engine, package.outputs)
+
+
+def _timed(stages: Sequence[Stage], times: Sequence[KernelTime]) -> tuple[Stage, ...]:
+    """The stages, with seconds of the kernels that bear a layer's name; each kernel counts once."""
+    rows: dict[str, list[float]] = {}
+    for time_ in times:
+        rows.setdefault(time_.name, []).append(time_.seconds)
+
+    def layer(found: Layer) -> Layer:
+        left = rows.get(found.name) if found.op != "output" else None
+        return replace(found, seconds=left.pop(0)) if left else found
+
+    return tuple(
+        replace(stage, layers=tuple(map(layer, stage.layers))) if stage.name == "compiled" else stage
+        for stage in stages
+    )
 
 
 def _name(model: Any) -> str:

@@ -197,4 +197,4 @@ def _on_grid(simulated: Array, canonical: Array, grid: QParams | None) -> Array:
 def _ties(point: Point, found: Array, real: Array | None) -> Array | None:
     if point.grid is None or point.quantize is None or real is None:
         return None
-    return ties_of(found, real, point.grid, str(point.quantize.attrs["rounding"]), point.sum_step)
+    return ties_of(found, real, point.grid, str(point.quantize.attrs["rounding"]), point.moved)
