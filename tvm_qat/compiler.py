@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import tvm_ffi
 
 from tvm_qat import importers, kernels, pipeline
-from tvm_qat.errors import InputError, located
+from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
 from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, tvm
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
+from tvm_qat.package.details import Details
 from tvm_qat.package.link import check_cross_compiler
 from tvm_qat.package.meta import Schedule
 from tvm_qat.package.target import parse_target, platform_of, target_json
@@ -98,12 +99,15 @@ def _packed(
     cross_compiler: str | None = None,
 ) -> Package:  # fmt: skip
     stages.begin("kernels")
-    lowered = kernels.finish(target, one_call=True)(kernels.lower(folded, target))
+    lowered = _lowered(folded, target)
     lowered, constants, schedule = kernels.without_schedule(lowered)
     stages.begin("machine code")
     executable = build.executable_of(lowered, target)
+    report = report_of(folded, source, kernels.chosen_kernels(lowered))
+    shown = report.to_json()
     return Package(
-        _describe(source, folded, lowered, target, schedule),
+        _describe(folded, lowered, target, schedule, report),
+        Details(shown["layers"], shown["removed"]),
         executable=executable,
         constants=constants,
         cross_compiler=cross_compiler,
@@ -113,24 +117,42 @@ def _packed(
 
 
 def inspect(
-    model: Any, *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
+    model: Any, target: Any = None, *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
     progress: Progress | None = None, **options: Unpack[ImportKeywords],
 ) -> Report:  # fmt: skip
     """What will run on integers, what stays in float and why; of a model or of a saved package.
+
+    target : whose kernels are named, by default "native". The rest does not depend on it.
 
     Options as for `compile`. Raises InputError if a package is given any: it was compiled with its own.
     """
     if isinstance(model, str | os.PathLike) and is_tar(model):
         model = read(model)
     if isinstance(model, Package):
-        _refuse("a package", rounding=rounding, disabled_passes=disabled_passes, **options)
-        return Report.from_json(model.layers, model.totals)
-    stages = _Stages(progress)
+        own = {"target": target, "rounding": rounding, "disabled_passes": disabled_passes}
+        _refuse("a package", **own, **options)
+        return _stored_report(model)
+    chosen, stages = parse_target(target or "native"), _Stages(progress)
     stages.begin("import")
     source = as_module(model, **options)
     folded = _folded(source, stages, rounding, disabled_passes)
+    stages.begin("kernels")
+    report = report_of(folded, source, kernels.chosen_kernels(_lowered(folded, chosen)))
     stages.begin("done")
-    return report_of(folded, source)
+    return report
+
+
+def _stored_report(package: Package) -> Report:
+    rows = {"layers": package.layers, "removed": package.removed, "totals": package.totals}
+    try:
+        return Report.from_json(rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"the package's table of layers is malformed: {error!r}") from None
+
+
+def _lowered(folded: IRModule, target: Any) -> IRModule:
+    """The kernels for a target, and TVM's own passes."""
+    return kernels.finish(target, one_call=True)(kernels.lower(folded, target))
 
 
 def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: Sequence[str]) -> IRModule:
@@ -158,9 +180,8 @@ def _refuse(what: str, **options: object) -> None:
 
 
 def _describe(
-    source: IRModule, folded: IRModule, lowered: IRModule, target: Any, schedule: dict[str, Any] | None
+    folded: IRModule, lowered: IRModule, target: Any, schedule: dict[str, Any] | None, report: Report
 ) -> Meta:
-    report = report_of(folded, source).to_json()
     return Meta(
         signature.inputs_of(folded),
         signature.outputs_of(folded),
@@ -172,20 +193,20 @@ def _describe(
             "tvm_ffi": str(tvm_ffi.__version__),
             "llvm": str(tvm.target.codegen.llvm_version_major()),
         },
-        report["layers"],
-        report["totals"],
-        _kernels(lowered),
+        report.totals,
+        _kernels(lowered, own=True),
+        _kernels(lowered, own=False),
         Schedule.from_json(schedule) if schedule is not None else None,
     )
 
 
-def _kernels(lowered: IRModule) -> dict[str, tuple[str, ...]]:
-    """The source nodes of each kernel's calls, by its symbol."""
+def _kernels(lowered: IRModule, *, own: bool) -> dict[str, tuple[str, ...]]:
+    """The source nodes of each kernel's calls, by its symbol: of our kernels, or of those that TVM wrote."""
     attrs = {gvar.name_hint: func.attrs or {} for gvar, func in lowered.functions_items()}
     return {
         name: tuple(map(str, found[kernels.SOURCES]))
         for name, found in attrs.items()
-        if kernels.SOURCES in found
+        if kernels.SOURCES in found and own == (found.get(kernels.KERNEL) != kernels.TVM)
     }
 
 

@@ -13,7 +13,6 @@ from tvm_qat.errors import UnsupportedError
 from tvm_qat.importers.encodings.write import encodings_document
 from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import (
-    VALUE_NAMES,
     Expr,
     Function,
     IRModule,
@@ -25,6 +24,7 @@ from tvm_qat.ir import (
     source_of,
     uses_of,
 )
+from tvm_qat.marks import VALUE_NAMES
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import QParams
 

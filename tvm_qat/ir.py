@@ -37,9 +37,6 @@ Shape: TypeAlias = tuple[Any, ...]
 """Plain integers where a dimension is known, TVM expressions where it is symbolic."""
 
 NOTES = "qat.notes"
-VALUE_NAMES = "value_names"
-"""Attribute of `main`: how the model calls the results of its nodes, as lists by the node's name. Absent
-where a node and its result have one name."""
 
 
 def const(values: npt.ArrayLike, dtype: str | None = None, source: str | None = None) -> Expr:
@@ -136,8 +133,18 @@ def source_of(expr: Expr) -> str | None:
     return str(span.source_name.name) if span is not None else None
 
 
-def _span(source: str) -> Span:
-    return Span(SourceName(source), 0, 0, 0, 0)
+def _span(source: str, place: int = 0) -> Span:
+    return Span(SourceName(source), place, place, 0, 0)
+
+
+def place_of(expr: Expr) -> int | None:
+    """What `at_place` noted."""
+    return int(expr.span.line) if getattr(expr, "span", None) is not None else None
+
+
+def at_place(call: Expr, place: int) -> Expr:
+    """A call that remembers the number of its binding, beside the name of its node ("" if it has none)."""
+    return Call(call.op, call.args, call.attrs, call.ty_args, span=_span(source_of(call) or "", place))
 
 
 def with_source(expr: Expr, source: str | None) -> Expr:
@@ -334,10 +341,10 @@ def notes_of(mod: IRModule) -> list[dict[str, str]]:
 
 
 __all__ = [
-    "VALUE_NAMES", "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule",
+    "BlockBuilder", "Call", "DataflowBlock", "Expr", "Function", "IRModule",
     "MatchCast", "Shape", "ShapeExpr", "TensorType", "Tuple", "TupleGetItem", "TupleType", "Var",
-    "add_notes", "array_of", "attrs_of", "bindings_of", "const", "define", "drop_dead", "dtype_of",
-    "flat", "is_const", "is_graph", "make_attrs", "match_again", "notes_of", "op_name", "operands",
-    "rebuild", "relax", "rewrite", "same_graph", "same_shape", "shape_of", "shape_of_type", "source_of",
-    "static_shape", "substitute", "tvm", "uses_of", "with_source",
+    "add_notes", "array_of", "at_place", "attrs_of", "bindings_of", "const", "define", "drop_dead",
+    "dtype_of", "flat", "is_const", "is_graph", "make_attrs", "match_again", "notes_of", "op_name",
+    "operands", "place_of", "rebuild", "relax", "rewrite", "same_graph", "same_shape", "shape_of",
+    "shape_of_type", "source_of", "static_shape", "substitute", "tvm", "uses_of", "with_source",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ def no_linker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_with_a_linker_a_package_holds_a_library(saved: Path):
-    assert set(container.from_file(saved)) == {"meta.json", "mod.so"}
+    assert set(container.from_file(saved)) == {"meta.json", "layers.json", "mod.so"}
 
 
 @pytest.mark.usefixtures("no_linker")
@@ -42,7 +42,7 @@ def test_without_a_linker_a_package_holds_ir_and_runs_all_the_same(
 ):
     fresh = compile(module())
     fresh.save(tmp_path / "ir.tar")
-    wanted = {"meta.json", "mod.ll", "mod.vm", "constants.bin"}
+    wanted = {"meta.json", "layers.json", "mod.ll", "mod.vm", "constants.bin"}
     assert set(container.from_file(tmp_path / "ir.tar")) == wanted
     data = fresh.random_inputs(unknown=3)
     again = load(tmp_path / "ir.tar").run(data)
@@ -53,7 +53,7 @@ def test_without_a_linker_a_package_holds_ir_and_runs_all_the_same(
 def test_without_a_cross_compiler_foreign_code_stays_objects(module: Callable[[], IRModule], tmp_path: Path):
     foreign = compile(module(), AARCH64)
     foreign.save(tmp_path / "arm.tar")
-    wanted = {"meta.json", "lib0.o", "devc.o", "constants.o"}
+    wanted = {"meta.json", "layers.json", "lib0.o", "devc.o", "constants.o"}
     assert set(container.from_file(tmp_path / "arm.tar")) == wanted
     with pytest.raises(PackageError, match="was compiled for aarch64-linux-gnu"):
         load(tmp_path / "arm.tar")
@@ -65,6 +65,7 @@ def objects_of(package: Package, tmp_path: Path) -> Package:
     """The package as it would come from another machine: not linked."""
     objects = link._objects(package._code, tmp_path)
     members = {name: (tmp_path / name).read_bytes() for name in objects}
+    members["layers.json"] = package._details.to_bytes()
     checked = {"meta.json": meta.to_bytes(package.meta, members), **members}
     (tmp_path / "objects.tar").write_bytes(container.to_tar(checked))
     return load(tmp_path / "objects.tar")

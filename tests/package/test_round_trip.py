@@ -75,7 +75,7 @@ def test_the_description_is_json_with_a_schema_and_checksums(saved: Path):
     with tarfile.open(saved) as tar:
         names = tar.getnames()
         document = json.loads(tar.extractfile("meta.json").read())
-    assert document["schema"] == 2
+    assert document["schema"] == 3
     assert sorted(["meta.json", *document["members"]]) == sorted(names)
     assert document["target"]["kind"] == "llvm"
     assert set(document["versions"]) == {"tvm_qat", "tvm", "tvm_ffi", "llvm"}

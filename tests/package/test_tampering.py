@@ -12,6 +12,7 @@ import pytest
 
 from tvm_qat.errors import PackageError
 from tvm_qat.package import Package, container, load, meta
+from tvm_qat.package.details import Details
 
 Members = dict[str, bytes]
 
@@ -76,7 +77,7 @@ def test_every_flipped_byte_is_seen(saved: Path, tmp_path: Path):
         refusal(path)
 
 
-@pytest.mark.parametrize("name", ["meta.json", "mod.so"])
+@pytest.mark.parametrize("name", ["meta.json", "layers.json", "mod.so"])
 def test_a_flipped_byte_in_a_member_is_named(members: Members, tmp_path: Path, name: str):
     changed = bytearray(members[name])
     changed[len(changed) // 2] ^= 1
@@ -115,7 +116,7 @@ def test_bytes_behind_the_end_are_refused(saved: Path, tmp_path: Path):
     assert "altered" in refusal(path)
 
 
-@pytest.mark.parametrize("missing", ["meta.json", "mod.so"])
+@pytest.mark.parametrize("missing", ["meta.json", "layers.json", "mod.so"])
 def test_a_missing_member_is_refused(members: Members, tmp_path: Path, missing: str):
     path = tmp_path / "less.tar"
     path.write_bytes(container.to_tar({k: v for k, v in members.items() if k != missing}))
@@ -200,7 +201,7 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path):
 
 
 def test_code_that_is_no_library_is_refused_when_it_is_run(package: Package, tmp_path: Path):
-    code = {"mod.so": b"not a library"}
+    code = {"layers.json": Details([], []).to_bytes(), "mod.so": b"not a library"}
     (tmp_path / "broken.tar").write_bytes(
         container.to_tar({"meta.json": meta.to_bytes(package.meta, code), **code})
     )

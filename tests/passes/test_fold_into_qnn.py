@@ -116,7 +116,7 @@ def test_an_operator_whose_user_is_float_names_the_user() -> None:
     after = folded(graph(before, x=SHAPE))
     assert reasons(after) == [
         ("odd", "cumsum: it has no integer rule"),
-        ("gate", "sigmoid: its result is not quantized: odd uses it in float"),
+        ("gate", "sigmoid: its result is used in float by `odd`"),
     ]
 
 
@@ -131,7 +131,7 @@ def test_one_reason_is_given_once() -> None:
     after = folded(graph(before, x=SHAPE, y=SHAPE))
     assert reasons(after) == [
         ("outer", "add: one of its inputs is not quantized"),
-        ("inner", "multiply: its result is not quantized: outer uses it in float"),
+        ("inner", "multiply: its result is used in float by `outer`"),
     ]
 
 

@@ -8,6 +8,7 @@ from tvm_qat.ir import IRModule, relax, tvm
 from tvm_qat.kernels.one_call import OneCall
 from tvm_qat.kernels.own_functions import OwnFunctions
 from tvm_qat.kernels.schedule import ScheduleOnCPU
+from tvm_qat.kernels.sources import NamedKernels, WithSources
 from tvm_qat.kernels.strict_float import StrictFloat
 from tvm_qat.kernels.tables import ChooseLookups
 
@@ -19,18 +20,22 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
     """
     t = relax.transform
     return [
-        relax.backend.DispatchSampling(),
-        relax.backend.DispatchSortScan(),
-        t.LegalizeOps(),
+        WithSources(relax.backend.DispatchSampling()),
+        WithSources(relax.backend.DispatchSortScan()),
+        WithSources(t.LegalizeOps()),
         t.AnnotateTIROpPattern(),
         t.FoldConstant(),
         t.FuseOps(),
-        t.FuseTIR(),
-        ScheduleOnCPU(),
-        OwnFunctions(),
-        ChooseLookups(target),
-        StrictFloat(),
-        t.RewriteDataflowReshape(),
+        NamedKernels(
+            [
+                t.FuseTIR(),
+                ScheduleOnCPU(),
+                OwnFunctions(),
+                ChooseLookups(target),
+                StrictFloat(),
+                t.RewriteDataflowReshape(),
+            ]
+        ),
         t.ToNonDataflow(),
         t.RemovePurityChecking(),
         t.CallTIRRewrite(),

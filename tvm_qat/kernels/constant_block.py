@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.ir import BlockBuilder, Call, Expr, IRModule, Var, array_of, bindings_of, is_const, relax, tvm
-from tvm_qat.kernels.lower import SOURCES
 from tvm_qat.kernels.run_func import CONSTANTS, Place, bound_func
+from tvm_qat.kernels.sources import SOURCES
 
 ADDRESS = "tvm_qat_constants"
 """Symbol of the function that returns where the block lies."""

@@ -4,9 +4,8 @@
     y = qnn.softmax(c, ...)      ->     y = call_tir(softmax, (c, table, scalars))
     z = relax.nn.relu(f)                z = relax.nn.relu(f)
 
-Weights and parameters are operands, so equal shapes share one PrimFunc. The PrimFunc's attributes
-say which kernel it is ("qat.kernel"), for which instruction set ("qat.isa") and which nodes of the
-model it runs, in the order of their calls ("qat.sources").
+Weights and parameters are operands, so equal shapes share one PrimFunc, whose attributes say what it
+runs (see sources).
 """
 
 from __future__ import annotations
@@ -20,9 +19,11 @@ from tvm_qat.ir import (
     Function,
     IRModule,
     Var,
+    at_place,
     bindings_of,
     is_graph,
     op_name,
+    place_of,
     relax,
     rewrite,
     source_of,
@@ -31,10 +32,9 @@ from tvm_qat.ir import (
 )
 from tvm_qat.kernels.fused import Fused, fused_of_call, fused_of_function
 from tvm_qat.kernels.islands import gather_islands
+from tvm_qat.kernels.sources import ISA, KERNEL, Run, with_runs
 from tvm_qat.kernels.table import choose
 from tvm_qat.qnn.composite import COMPOSITE
-
-KERNEL, ISA, SOURCES = "qat.kernel", "qat.isa", "qat.sources"
 
 
 def lower(mod: IRModule, target: Any) -> IRModule:
@@ -42,10 +42,13 @@ def lower(mod: IRModule, target: Any) -> IRModule:
     mod = gather_islands(mod)
     composites = {gvar.name_hint: func for gvar, func in mod.functions_items() if _is_composite(func)}
 
-    def make_visit(_func: Function) -> Any:
+    def make_visit(func: Function) -> Any:
+        places = {binding.var: place for place, binding in enumerate(bindings_of(func))}
+
         def visit(builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
             fused = _fused(composites, var, value)
-            return None if fused is None else _call_kernel(builder, fused, target)
+            call = value if fused is None else _call_kernel(builder, fused, target)
+            return at_place(call, places[var]) if isinstance(call, Call) else None
 
         return visit
 
@@ -60,21 +63,6 @@ def kernel_calls(mod: IRModule) -> tuple[IRModule, list[tuple[Var, str]]]:
     composites = {gvar.name_hint: func for gvar, func in mod.functions_items() if _is_composite(func)}
     made = [(b.var, _fused(composites, b.var, b.value)) for b in bindings_of(mod["main"])]
     return mod, [(var, fused.source or "") for var, fused in made if fused is not None]
-
-
-def chosen_kernels(mod: IRModule) -> list[dict[str, str]]:
-    """What runs each call of a lowered module: `node`, `function`, `kernel` and `isa`, in no order."""
-    return [
-        {
-            "node": str(node),
-            "function": gvar.name_hint,
-            "kernel": str(func.attrs[KERNEL]),
-            "isa": str(func.attrs[ISA]),
-        }
-        for gvar, func in mod.functions_items()
-        if SOURCES in (func.attrs or {})
-        for node in func.attrs[SOURCES]
-    ]
 
 
 def _is_composite(func: Any) -> bool:
@@ -99,16 +87,17 @@ def _call_kernel(builder: BlockBuilder, fused: Fused, target: Any) -> Expr:
 
 
 def _with_sources(mod: IRModule) -> IRModule:
-    """`mod` with the names of the nodes that each kernel runs attached to it."""
-    sources: dict[str, list[str]] = {}
+    """`mod` with what the calls of each kernel do attached to it."""
+    runs: dict[str, list[Run]] = {}
     for _, func in mod.functions_items():
         if is_graph(func):
             for binding in bindings_of(func):
-                if op_name(binding.value) == "relax.call_tir":
-                    name = binding.value.args[0].name_hint
-                    sources.setdefault(name, []).append(source_of(binding.value) or "")
+                call = binding.value
+                if op_name(call) == "relax.call_tir":
+                    run = source_of(call) or "", (place_of(call) or 0,)
+                    runs.setdefault(call.args[0].name_hint, []).append(run)
     out = IRModule(mod.functions, attrs=mod.attrs)
     for gvar, func in mod.functions_items():
-        if gvar.name_hint in sources and KERNEL in (func.attrs or {}):
-            out[gvar] = func.with_attr(SOURCES, sources[gvar.name_hint])
+        if gvar.name_hint in runs and KERNEL in (func.attrs or {}):
+            out[gvar] = with_runs(func, runs[gvar.name_hint])
     return out

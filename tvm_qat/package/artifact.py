@@ -17,7 +17,8 @@ from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.ir import relax, tvm
 from tvm_qat.kernels.constant_block import ADDRESS
 from tvm_qat.kernels.one_call import RUN
-from tvm_qat.package import container, link, meta
+from tvm_qat.package import container, details, link, meta
+from tvm_qat.package.details import Details
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, Schedule, TensorInfo
 from tvm_qat.package.profile import KernelTime, profile, profile_steps, results_of
@@ -34,11 +35,12 @@ class Package:
     """What `compile` and `load` return.
 
     inputs, outputs : TensorInfo each, in the model's order and by the model's names.
-    layers, totals : what `inspect` shows: which node runs on integers, and why the others do not.
+    layers, removed, totals : what `inspect` shows: which node runs on integers, and why the others do not.
     """
 
     def __init__(
-        self, description: Meta, *, executable: Any = None, constants: npt.NDArray[np.uint8] | None = None,
+        self, description: Meta, shown: Details | container.Member, *, executable: Any = None,
+        constants: npt.NDArray[np.uint8] | None = None,
         stored: Mapping[str, container.Member] | None = None,
         file: str = "package", cross_compiler: str | None = None, dumps: Mapping[str, str] | None = None,
         results: Sequence[Any] = (),
@@ -49,6 +51,7 @@ class Package:
         self.results = tuple(results)
         """Where the result of each step of the schedule lies (kernels.one_call). Not saved."""
         self._code = link.Code(executable, constants, description)
+        self._shown = shown
         self._stored = dict(stored or {})
         self._members: dict[str, bytes] | None = None
         self._file = file
@@ -64,7 +67,17 @@ class Package:
 
     @property
     def layers(self) -> list[dict[str, Any]]:
-        return self.meta.layers
+        return self._details.layers
+
+    @property
+    def removed(self) -> list[dict[str, Any]]:
+        return self._details.removed
+
+    @cached_property
+    def _details(self) -> Details:
+        if isinstance(self._shown, Details):
+            return self._shown
+        return details.from_bytes(self._shown.read(), self._file)
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -82,7 +95,7 @@ class Package:
 
     def to_bytes(self) -> bytes:
         """The package as a file's content; equal for equal model, target and versions."""
-        members = self.members()
+        members = {details.MEMBER: self._details.to_bytes(), **self.members()}
         description = meta.to_bytes(self.meta, members)
         return container.to_tar({container.META: description, **members})
 
@@ -117,12 +130,13 @@ class Package:
         """Where the time of one inference goes: its kernels in order, by their source nodes' names."""
         arrays = self._checked(self.random_inputs() if inputs is None else inputs)
         tensors = [tvm.runtime.tensor(array) for array in arrays]
+        sources = {**self.meta.kernels, **self.meta.tvm_kernels}
         if self.meta.schedule is not None:
             steps = self.meta.schedule.steps
-            return profile_steps(self._steps(tensors, self.meta.schedule), steps, self.meta.kernels, repeat)
+            return profile_steps(self._steps(tensors, self.meta.schedule), steps, sources, repeat)
         machine = self._new_machine()
         machine["main"](*tensors)
-        return profile(machine, lambda: machine["main"](*tensors), self.meta.kernels, repeat)
+        return profile(machine, lambda: machine["main"](*tensors), sources, repeat)
 
     def trace(self, inputs: Inputs) -> Iterator[tuple[str, Array]]:
         """(kernel, its result) step by step; a view that is valid until the next step.
@@ -210,7 +224,10 @@ def read(path: str | os.PathLike[str]) -> Package:
     members = container.from_file(path)
     raw = members.pop(container.META).read()
     description = meta.from_bytes(raw, {name: m.sha256 for name, m in members.items()}, str(path))
-    return Package(description, stored=members, file=str(path))
+    shown = members.pop(details.MEMBER, None)
+    if shown is None:
+        raise PackageError(located(f"holds no {details.MEMBER}", file=str(path)))
+    return Package(description, shown, stored=members, file=str(path))
 
 
 def _check_version(description: Meta, file: str) -> None:

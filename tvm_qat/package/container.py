@@ -20,7 +20,9 @@ from typing import BinaryIO
 from tvm_qat.errors import PackageError, located
 
 META = "meta.json"
-MEMBERS = (META, "mod.so", "lib0.o", "devc.o", "constants.o", "mod.ll", "mod.vm", "constants.bin")
+MEMBERS = (
+    META, "layers.json", "mod.so", "lib0.o", "devc.o", "constants.o", "mod.ll", "mod.vm", "constants.bin"
+)  # fmt: skip
 """Every name that may stand in a package, in the order of writing."""
 
 SIZE_LIMIT = 4 << 30

@@ -19,7 +19,7 @@ from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.package.target import Platform
 from tvm_qat.qparams import QParams
 
-SCHEMA = 2
+SCHEMA = 3
 T = TypeVar("T")
 
 
@@ -75,9 +75,10 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Meta:
-    """target: TVM's JSON form; layers and totals: the rows and sums that `inspect` shows.
+    """target: TVM's JSON form; totals: the sums that `inspect` shows.
 
     kernels: for the symbol of each kernel the source nodes that it runs, in the order of its calls.
+    tvm_kernels: the same for kernels that TVM wrote.
     schedule: None where the virtual machine calls the kernels, because shapes are known at run time.
     """
 
@@ -86,9 +87,9 @@ class Meta:
     target: dict[str, Any]
     platform: Platform
     versions: dict[str, str]
-    layers: list[dict[str, Any]] = field(default_factory=list)
     totals: dict[str, Any] = field(default_factory=dict)
     kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tvm_kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     schedule: Schedule | None = None
 
 
@@ -101,9 +102,9 @@ def to_bytes(meta: Meta, members: Mapping[str, bytes]) -> bytes:
         "target": meta.target,
         "platform": {"triple": meta.platform.triple, "features": list(meta.platform.features)},
         "versions": meta.versions,
-        "layers": meta.layers,
         "totals": meta.totals,
         "kernels": {symbol: list(nodes) for symbol, nodes in meta.kernels.items()},
+        "tvm_kernels": {symbol: list(nodes) for symbol, nodes in meta.tvm_kernels.items()},
         "schedule": meta.schedule.to_json() if meta.schedule else None,
         "members": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
@@ -128,9 +129,9 @@ def from_bytes(raw: bytes, checksums: Mapping[str, str], file: str) -> Meta:
             dict(document["target"]),
             Platform(_text(document["platform"]["triple"]), _each(_text, document["platform"]["features"])),
             {_text(k): _text(v) for k, v in document["versions"].items()},
-            list(document["layers"]),
             dict(document["totals"]),
             {_text(k): _each(_text, v) for k, v in document["kernels"].items()},
+            {_text(k): _each(_text, v) for k, v in document["tvm_kernels"].items()},
             Schedule.from_json(document["schedule"]) if document["schedule"] is not None else None,
         )
     except PackageError:

@@ -134,8 +134,7 @@ def _settle(walk: Walk, value: Carried | Pending) -> Expr:
         real = walk.emit(dequantized(value), value.source)
     if value.clamped:
         if id(value) not in walk.explained:
-            what = f"{_clamp(value)}: its result is not quantized: {_user(walk)}"
-            walk.note("float", "result-not-quantized", what, value.clamped_by)
+            _note_float_user(walk, _clamp(value), value.clamped_by)
         real = walk.emit(clamped_float(value, real), value.clamped_by)
     return real
 
@@ -147,9 +146,7 @@ def _clamp(value: Carried | Pending) -> str:
 def _in_float(walk: Walk, value: Pending) -> Expr:
     """A pending operator whose result is not quantized runs in float."""
     if id(value) not in walk.explained:
-        name = _short(op_name(value.call))
-        what = f"{name}: its result is not quantized: {_user(walk)}"
-        walk.note("float", "result-not-quantized", what, value.source)
+        _note_float_user(walk, _short(op_name(value.call)), value.source)
     user, walk.source = walk.source, value.source or walk.source
     args = [walk.settle(operand) for operand in value.operands]
     walk.source = user
@@ -158,7 +155,11 @@ def _in_float(walk: Walk, value: Pending) -> Expr:
     return walk.emit(in_float, value.source)
 
 
-def _user(walk: Walk) -> str:
+def _note_float_user(walk: Walk, name: str, node: str | None) -> None:
+    """The operator `name` of a node runs in float because of what is being visited."""
     if walk.source == OUTPUT:
-        return "it is the model's output"
-    return f"{walk.source or 'an unnamed node'} uses it in float"
+        text = f"{name}: its result is not quantized: it is the model's output"
+        walk.note("float", "model-output", text, node)
+    else:
+        user = f"`{walk.source}`" if walk.source else "an unnamed node"
+        walk.note("float", "result-not-quantized", f"{name}: its result is used in float by {user}", node)

@@ -32,6 +32,8 @@ from tvm_qat.ir import (
 )
 
 COMPOSITE = "qnn.fused"
+_PLACE = "qat.place"
+"""Tells composites apart that compute the same for different nodes: builders join equal functions."""
 
 
 def with_composites(
@@ -44,11 +46,11 @@ def with_composites(
     computed at run time are its parameters. The last node's source name stays on the call.
     """
     env: dict[Var, Expr] = {}
-    for binding in bindings_of(func):
+    for place, binding in enumerate(bindings_of(func)):
         name, members = groups.get(binding.var, ("", ()))
         if members and not members[-1].var.same_as(binding.var):
             continue
-        value = _call(builder, name, members, env) if members else substitute(binding.value, env)
+        value = _call(builder, name, members, env, place) if members else substitute(binding.value, env)
         value = with_source(value, source_of(binding.value))
         if isinstance(binding, MatchCast):
             value = match_again(builder, binding, value)
@@ -58,7 +60,7 @@ def with_composites(
     return builder.emit_output(substitute(func.body.body, env))
 
 
-def _call(builder: BlockBuilder, name: str, members: Sequence[Any], env: dict[Var, Expr]) -> Expr:
+def _call(builder: BlockBuilder, name: str, members: Sequence[Any], env: dict[Var, Expr], place: int) -> Expr:
     inside = {member.var for member in members}
     outer: list[Var] = []
     for member in members:
@@ -66,7 +68,7 @@ def _call(builder: BlockBuilder, name: str, members: Sequence[Any], env: dict[Va
             if isinstance(operand, Var) and operand not in inside and operand not in outer:
                 outer.append(operand)
     arguments = [env.get(var, var) for var in outer]
-    composite = _composite(members, dict(zip(outer, _parameters(outer), strict=True)))
+    composite = _composite(members, dict(zip(outer, _parameters(outer), strict=True)), place)
     return Call(builder.add_func(composite, name), arguments)
 
 
@@ -95,7 +97,7 @@ def _own_dimension(dim: Any, known: list[tuple[Any, Any]]) -> Any:
     return known[-1][1]
 
 
-def _composite(members: Sequence[Any], env: dict[Var, Expr]) -> Function:
+def _composite(members: Sequence[Any], env: dict[Var, Expr], place: int) -> Function:
     builder = BlockBuilder()
     params = list(env.values())
 
@@ -104,5 +106,6 @@ def _composite(members: Sequence[Any], env: dict[Var, Expr]) -> Function:
             env[member.var] = builder.emit(substitute(member.value, env))
         return builder.emit_output(substitute(members[-1].value, env))
 
-    define(builder, "composite", params, body, attrs={"Composite": COMPOSITE}, private=True)
+    attrs = {"Composite": COMPOSITE, _PLACE: place}
+    define(builder, "composite", params, body, attrs=attrs, private=True)
     return builder.get()["composite"]

@@ -7,37 +7,22 @@ convolution on integers that ends in a dequantize is one, moving integers around
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tvm_qat.ir import (
-    Call,
-    Expr,
-    Function,
-    IRModule,
-    Tuple,
-    array_of,
-    bindings_of,
-    dtype_of,
-    is_const,
-    notes_of,
-    op_name,
-    operands,
-    shape_of,
-    source_of,
-    tvm,
-)
+from tvm_qat.ir import IRModule, dtype_of, notes_of, shape_of, source_of
+from tvm_qat.kernels import gather_islands
+from tvm_qat.passes.fold.values import CODES
 from tvm_qat.qnn.table import OPS
+from tvm_qat.report.flat import FlatCall, flatten
+from tvm_qat.report.grids import grids_of
 from tvm_qat.report.macs import macs_of
+from tvm_qat.report.removed import Removed, removed_nodes
+from tvm_qat.report.runs import Run, runs_of, views_of
+from tvm_qat.report.tensors import Edges, Tensor, edges_of
+from tvm_qat.report.totals import GRID_CHANGES, totals_of
 
-_COUNTED = {
-    "pruned": "pruned",
-    "cancelled": "requantizes_cancelled",
-    "batch_norm_folded": "batch_norms_folded",
-}
-_GRID_CHANGES = frozenset(["qnn.quantize", "qnn.dequantize", "qnn.requantize"])
 _LAYOUT = frozenset(["relax.permute_dims", "relax.layout_transform"])
 """What passes put around other work; no row is named after it unless there is nothing else."""
 _UNEXPLAINED = ("no integer rule for this operator", "no-rule")
@@ -49,7 +34,12 @@ class Layer:
     """name : the source node's; op : operator that does its work; dtype : what that reads.
 
     macs : multiply-accumulates for one sample. reason : why it stays in float, else empty; code :
-    the same for programs, one of passes.fold.values.CODES.
+    the same for programs, one of passes.fold.values.CODES; remedy : what to do about it.
+    inputs, weights, outputs : what it reads of other nodes, holds, and leaves to others.
+    weight_bytes : of what it holds. activation_bytes : of activations that its kernel reads from memory
+    for it, and writes. kernel, isa : what runs it and with which instructions, "" where that was not
+    asked for; functions : symbols of all kernels that work for it, that one first. fused_into : the node
+    whose kernel holds it, if another.
     """
 
     name: str
@@ -60,134 +50,139 @@ class Layer:
     shape: tuple[int | str, ...]
     reason: str = ""
     code: str = ""
+    inputs: tuple[Tensor, ...] = ()
+    weights: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    weight_bytes: int = 0
+    activation_bytes: int = 0
+    kernel: str = ""
+    isa: str = ""
+    functions: tuple[str, ...] = ()
+    fused_into: str = ""
+
+    @property
+    def remedy(self) -> str:
+        return CODES[self.code] if self.code else ""
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "shape": list(self.shape)}
+        row = dict(self.__dict__)
+        for kind in _TENSORS:
+            row[kind] = [tensor.to_json() for tensor in row[kind]]
+        lists = {"shape": list(self.shape), "functions": list(self.functions)}
+        return {**row, **lists, "remedy": self.remedy}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Layer:
+        tensors = {kind: tuple(map(Tensor.from_json, row[kind])) for kind in _TENSORS}
+        rest = {name: value for name, value in row.items() if name != "remedy"}
+        lists = {name: tuple(row[name]) for name in ("shape", "functions")}
+        return cls(**{**rest, **lists, **tensors})
+
+
+_TENSORS = ("inputs", "weights", "outputs")
 
 
 @dataclass(frozen=True)
 class Report:
-    """layers : rows in execution order; totals : sums over them, by name."""
+    """layers : rows in execution order. removed : nodes of which nothing is left to run.
+
+    totals : sums over the rows, by name.
+    """
 
     layers: tuple[Layer, ...]
     totals: dict[str, Any] = field(default_factory=dict)
+    removed: tuple[Removed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"layers": [layer.to_json() for layer in self.layers], "totals": self.totals}
+        return {
+            "layers": [layer.to_json() for layer in self.layers],
+            "removed": [node.to_json() for node in self.removed],
+            "totals": self.totals,
+        }
 
     @classmethod
-    def from_json(cls, layers: Sequence[Mapping[str, Any]], totals: Mapping[str, Any]) -> Report:
-        rows = (Layer(**{**row, "shape": tuple(row["shape"])}) for row in layers)
-        return cls(tuple(rows), dict(totals))
+    def from_json(cls, document: Mapping[str, Any]) -> Report:
+        """What `to_json` returned; other keys are passed over."""
+        rows = tuple(map(Layer.from_json, document["layers"]))
+        removed = tuple(Removed(**node) for node in document["removed"])
+        return cls(rows, dict(document["totals"]), removed)
 
 
-def report_of(mod: IRModule, source: IRModule | None = None) -> Report:
+def report_of(
+    mod: IRModule, source: IRModule | None = None, chosen: Sequence[Mapping[str, Any]] = ()
+) -> Report:
     """The rows of `mod`, a module that went through the passes.
 
-    source : the module as imported, for the size of its weights.
+    source : the module as imported, for what was removed and the size of its weights.
+    chosen : `kernels.chosen_kernels` of the lowered module.
     """
-    notes = notes_of(mod)
+    notes, flat = notes_of(mod), flatten(gather_islands(mod))
+    groups: dict[str, list[FlatCall]] = {}
+    for call in flat.calls:
+        nameless = f"({call.op} {len(groups)})"
+        groups.setdefault(source_of(call.call) or nameless, []).append(call)
+    names = {call: name for name, calls in groups.items() for call in calls}
+    reasons = _reasons(notes)
+    layers = [_layer(name, calls, reasons.get(name)) for name, calls in groups.items()]
+    edges = edges_of(flat, names, grids_of(flat, notes), views_of(flat.calls, chosen))
+    runs = runs_of(groups, {name: _worker(calls) for name, calls in groups.items()}, chosen)
+    rows = tuple(_completed(layer, edges, runs.get(layer.name)) for layer in layers)
+    removed = removed_nodes(source, set(groups), notes) if source is not None else ()
+    return Report(rows, totals_of(rows, edges, notes, mod, source), removed)
+
+
+def _reasons(notes: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+    """(text, code) by node, with the tensors of the node that a file of encodings left out."""
     gaps = {(note["node"], note["code"]): note["text"] for note in notes if note["kind"] == "unencoded"}
-    reasons = {note["node"]: _reason(note, gaps) for note in notes if note["kind"] == "float"}
-    groups: dict[str, list[Expr]] = {}
-    for call in _calls(mod, mod["main"]):
-        nameless = f"({_name(call)} {len(groups)})"
-        groups.setdefault(source_of(call) or nameless, []).append(call)
-    layers = tuple(_layer(name, calls, reasons.get(name)) for name, calls in groups.items())
-    totals = _totals(layers, notes)
-    totals["weight_bytes"] = _constant_bytes(mod)
-    totals["source_weight_bytes"] = _constant_bytes(source if source is not None else mod)
-    return Report(layers, totals)
+    found = {}
+    for note in notes:
+        if note["kind"] == "float":
+            code = "result-not-quantized" if note["code"] == "model-output" else note["code"]
+            gap = gaps.get((note["node"], code))
+            found[note["node"]] = (f"{note['text']} ({gap})" if gap else note["text"], note["code"])
+    return found
 
 
-def _reason(note: Mapping[str, str], gaps: Mapping[tuple[str, str], str]) -> tuple[str, str]:
-    """(text, code), with the tensors of the node that a file of encodings left out."""
-    gap = gaps.get((note["node"], note["code"]))
-    return f"{note['text']} ({gap})" if gap else note["text"], note["code"]
-
-
-def _calls(mod: IRModule, func: Function) -> Iterator[Expr]:
-    """Every call in order; calls of composite functions are replaced by what these hold."""
-    for binding in bindings_of(func):
-        value = binding.value
-        if not isinstance(value, Call):
-            continue
-        inner = mod[value.op] if isinstance(value.op, tvm.ir.GlobalVar) else None
-        if isinstance(inner, Function):
-            yield from _calls(mod, inner)
-        elif shape_of(value) is not None or dtype_of(value):
-            yield value
-
-
-def _layer(name: str, calls: list[Expr], reason: tuple[str, str] | None) -> Layer:
-    worker = max(calls, key=_weight)
+def _layer(name: str, calls: Sequence[FlatCall], reason: tuple[str, str] | None) -> Layer:
+    worker = _worker(calls)
     integer = _is_integer(worker)
-    shape = tuple(size if isinstance(size, int) else str(size) for size in shape_of(worker) or ())
-    why = ("", "") if integer else reason or (_MOVED if _name(worker) in _LAYOUT else _UNEXPLAINED)
-    return Layer(name, _name(worker), integer, _dtype(worker), sum(map(macs_of, calls)), shape, *why)
+    shape = tuple(size if isinstance(size, int) else str(size) for size in shape_of(worker.results[-1]) or ())
+    why = ("", "") if integer else reason or (_MOVED if worker.op in _LAYOUT else _UNEXPLAINED)
+    macs = sum(macs_of(call.call) for call in calls)
+    return Layer(name, worker.op, integer, _dtype(worker), macs, shape, *why)
 
 
-def _weight(call: Expr) -> tuple[int, bool, bool, bool]:
-    """Which call of a node stands for it: the one with products, then any that does real work."""
-    name = op_name(call)
-    return macs_of(call), name not in _LAYOUT, name not in _GRID_CHANGES, name in OPS
-
-
-def _name(call: Expr) -> str:
-    return op_name(call) or str(
-        getattr(call.op, "name_hint", None) or getattr(call.op, "global_symbol", call.op)
+def _completed(layer: Layer, edges: Edges, run: Run | None) -> Layer:
+    held = edges.held.get(layer.name, [])
+    changes: dict[str, Any] = {} if run is None else run.fields(layer.name)
+    return replace(
+        layer,
+        inputs=tuple(edges.read.get(layer.name, ())),
+        weights=tuple(held),
+        outputs=tuple(edges.written.get(layer.name, ())),
+        weight_bytes=sum(tensor.bytes for tensor in held),
+        activation_bytes=sum(edges.moved.get(layer.name, {}).values()),
+        **changes,
     )
 
 
-def _is_integer(call: Expr) -> bool:
+def _worker(calls: Sequence[FlatCall]) -> FlatCall:
+    """Which call of a node stands for it: the one with products, then any that does real work."""
+    return max(
+        calls,
+        key=lambda c: (macs_of(c.call), c.op not in _LAYOUT, c.op not in GRID_CHANGES, c.op in OPS),
+    )
+
+
+def _is_integer(call: FlatCall) -> bool:
     """Float tensors neither enter nor leave, except over the boundary or through a dialect operator."""
-    if op_name(call) in OPS:
-        return OPS[op_name(call)].kind != "training"
-    types = [dtype_of(call), *map(dtype_of, _tensors(call))]
-    return not any("float" in dtype for dtype in types)
+    if call.op in OPS:
+        return OPS[call.op].kind != "training"
+    return not any("float" in dtype for dtype in map(dtype_of, (*call.results, *call.data)))
 
 
-def _tensors(call: Expr) -> Iterator[Expr]:
-    for arg in call.args:
-        yield from operands(arg) if isinstance(arg, Tuple) else [arg]
-
-
-def _dtype(call: Expr) -> str:
+def _dtype(call: FlatCall) -> str:
     """The dtype that a call works on: of its first tensor that is one, else of its result."""
-    if op_name(call) == "qnn.quantize":
-        return dtype_of(call)
-    return next(filter(None, map(dtype_of, _tensors(call))), dtype_of(call))
-
-
-def _totals(layers: Sequence[Layer], notes: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    macs = sum(layer.macs for layer in layers)
-    integer_macs = sum(layer.macs for layer in layers if layer.integer)
-    working = [layer for layer in layers if layer.op not in _GRID_CHANGES]
-    kinds = Counter(note["kind"] for note in notes)
-    return {
-        "macs": macs,
-        "int8_macs": integer_macs,
-        "int8_mac_share": integer_macs / macs if macs else 1.0,
-        "integer_operators": sum(layer.integer for layer in working),
-        "float_operators": sum(not layer.integer for layer in working),
-        "grid_changes": len(layers) - len(working),
-        **{total: kinds[kind] for kind, total in _COUNTED.items()},
-    }
-
-
-def _constant_bytes(mod: IRModule) -> int:
-    """Bytes of all constants of the graph; one that is read twice counts once."""
-    sizes: dict[Any, int] = {}
-
-    def visit(expr: Expr) -> None:
-        if is_const(expr):
-            sizes[expr.value] = array_of(expr).nbytes
-        for child in operands(expr):
-            visit(child)
-
-    for _, func in mod.functions_items():
-        if isinstance(func, Function):
-            for binding in bindings_of(func):
-                visit(binding.value)
-            visit(func.body.body)
-    return sum(sizes.values())
+    if call.op == "qnn.quantize":
+        return dtype_of(call.var)
+    return next(filter(None, map(dtype_of, call.data)), dtype_of(call.results[-1]))

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_qat.errors import InputError, MissingDependencyError, located
-from tvm_qat.ir import VALUE_NAMES, IRModule
+from tvm_qat.ir import IRModule
+from tvm_qat.marks import VALUE_NAMES
 
 Array = npt.NDArray[Any]
 

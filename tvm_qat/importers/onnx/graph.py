@@ -26,7 +26,6 @@ from tvm_qat.importers.onnx.table import converter_of
 from tvm_qat.importers.onnx.tensors import MINIFLOATS, NARROW, storage_dtype, to_array, type_name
 from tvm_qat.importers.onnx.whole_range import said_whole
 from tvm_qat.ir import (
-    VALUE_NAMES,
     BlockBuilder,
     Expr,
     IRModule,
@@ -45,6 +44,7 @@ from tvm_qat.ir import (
     shape_of,
     static_shape,
 )
+from tvm_qat.marks import VALUE_NAMES
 
 
 @dataclass

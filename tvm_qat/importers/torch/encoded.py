@@ -17,7 +17,8 @@ from torch.fx import Node as Call
 from tvm_qat.importers.encodings import Overlay
 from tvm_qat.importers.torch.liveness import live_calls
 from tvm_qat.importers.torch.node import is_tensor
-from tvm_qat.ir import VALUE_NAMES, Expr, IRModule, add_notes, dtype_of
+from tvm_qat.ir import Expr, IRModule, add_notes, dtype_of
+from tvm_qat.marks import VALUE_NAMES
 
 
 @dataclass(frozen=True)

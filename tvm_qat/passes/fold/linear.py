@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,8 @@ from tvm_qat.qnn.arithmetic import spread
 from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 INT32_MAX = 2**31 - 1
+GRIDS = "grids"
+"""Kind of the note with the grids of a product's operands, in JSON: the sums do not say them."""
 
 _WHOLE = 2.0**-10
 """Of a step of a sum: what a bias may be off that counts as a whole number of them."""
@@ -132,6 +135,7 @@ def _accumulator(
     bound = _greatest_sum(x, w, taps, walk)
     if bound is None or bound > INT32_MAX:
         return Skip("overflow", "its sum could overflow 32 bits; quantize with fewer bits")
+    walk.note(GRIDS, "", json.dumps([x.params.to_json(), w.params.to_json()]))
     scale = litert.product_scale(x, w, op_name(q))
     params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
     exact = litert.of_sum(op_name(q), x.params.dtype)

@@ -103,7 +103,8 @@ class Skip:
 
 CODES = {
     "not-quantized": "an input or weight is float: fake-quantize it in training, or accept the island",
-    "result-not-quantized": "quantize the result; at the model's output nothing is wrong",
+    "result-not-quantized": "quantize the input of the node that reads it",
+    "model-output": "nothing is wrong; quantize the output if integers are to leave the model",
     "no-rule": "there is no integer form of the operator; around it everything else stays integer",
     "per-channel": "quantize per tensor, or weights along their output channels",
     "off-grid": "quantize after the clip or padding, or choose its value on the grid",
