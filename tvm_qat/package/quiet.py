@@ -18,6 +18,7 @@ _CHATTER = (
     b"Error: Using LLVM",
     b"Warning: Unable to detect CUDA version",
     b"Warning: BlockBuilder destroyed with remaining blocks",
+    b"Warning: Fast mode segfaults when there are out-of-bounds indices",
 )
 
 

@@ -5,7 +5,7 @@ that they are compared with. A difference is *explained by a tie* where the valu
 so close to where rounding changes that the error of float arithmetic decides:
 
     the reference's integer lies between quantize(x - bound) and quantize(x + bound)
-    bound = 2^-16 max |x| + what integers round before that (modules.Point)
+    bound = 2^-16 max |x| + what integers round before that (points.Point)
 
 x is the simulation's real value. 2^-16 is 128 roundings of float32, what sums of some thousand
 products come to.
@@ -118,7 +118,7 @@ def _unequal(found: Array, expected: Array) -> Array:
 
 
 def ties_of(found: Array, real: Array, grid: QParams, formula: str, moved: float) -> Array:
-    """Where rounding `real` with an error of the bound gives `found`. moved : see modules.Point."""
+    """Where rounding `real` with an error of the bound gives `found`. moved : see points.Point."""
     finite = real[np.isfinite(real)]
     bound = np.float32(FLOAT_ERROR * float(np.abs(finite).max(initial=0.0)) + moved)
     low = arithmetic.quantize(real - bound, grid, formula)

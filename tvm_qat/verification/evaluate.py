@@ -36,6 +36,7 @@ from tvm_qat.ir import (
     tvm,
     uses_of,
 )
+from tvm_qat.package.quiet import quiet
 from tvm_qat.qnn.reference import evaluate as evaluate_qnn
 from tvm_qat.qnn.table import OPS
 
@@ -192,7 +193,7 @@ def _evaluate_float(mod: IRModule, call: Expr, operands: Sequence[Any]) -> Any:
     alone, tensors = _module_of(call, operands)
     key = alone.script(show_meta=True)
     if key not in _compiled:
-        with tvm.transform.PassContext(opt_level=0):
+        with tvm.transform.PassContext(opt_level=0), quiet():
             lowered = kernels.finish(_TARGET)(kernels.lower(alone, _TARGET))
             executable = relax.build(lowered, target=_TARGET, relax_pipeline=None)
         _compiled[key] = relax.VirtualMachine(executable, tvm.cpu())

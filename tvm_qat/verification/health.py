@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ class Gauge:
                 self._below, self._above,
             ),
         )  # fmt: skip
-        return Quantizer(**{**found.__dict__, "warnings": tuple(_warnings(found, used))})
+        return replace(found, warnings=tuple(_warnings(found, used)))
 
 
 def _warnings(found: Quantizer, used: Array) -> list[str]:

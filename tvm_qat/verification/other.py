@@ -13,7 +13,7 @@ from tvm_qat.ir import dtype_of, source_of
 from tvm_qat.package import TensorInfo
 from tvm_qat.verification.difference import Difference
 from tvm_qat.verification.engines import Engine, Results
-from tvm_qat.verification.modules import Point
+from tvm_qat.verification.points import Point
 from tvm_qat.verification.result import Layer, Stage
 
 Array = npt.NDArray[Any]

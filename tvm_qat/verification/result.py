@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvm_qat.verification.difference import Figures
@@ -131,7 +131,6 @@ class Verification:
     accuracy: dict[str, Accuracy] | None = None
     seconds: float = 0.0
     failures: tuple[str, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def summaries(self) -> dict[str, Summary]:
@@ -162,7 +161,6 @@ class Verification:
             },
             "stages": [stage.to_json() for stage in self.stages],
             "quantizers": [_plain(asdict(quantizer)) for quantizer in self.quantizers],
-            **self.extra,
         }
 
 

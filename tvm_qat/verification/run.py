@@ -204,6 +204,9 @@ def _accuracy(outputs: Sequence[Outputs], classes: Array) -> dict[str, Accuracy]
     found = {}
     for name in ("simulation", "reference", "compiled"):
         first = np.concatenate([getattr(output, name)[0] for output in outputs])
+        if first.size % len(classes):
+            reason = f"the first output has {first.size} elements for {len(classes)} labels"
+            raise InputError(located(reason, remedy="labels are for models with one row of classes a sample"))
         rows = first.reshape(len(classes), -1)
         order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")
         hits = order == classes[:, None]

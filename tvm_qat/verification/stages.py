@@ -24,8 +24,9 @@ from tvm_qat.verification.difference import Difference, ties_of
 from tvm_qat.verification.evaluate import Evaluation
 from tvm_qat.verification.feed import Feed
 from tvm_qat.verification.health import Gauge, Quantizer, constant_variables, weight_gauge
-from tvm_qat.verification.modules import Modules, Pair, Point
+from tvm_qat.verification.modules import Modules
 from tvm_qat.verification.other import Other
+from tvm_qat.verification.points import Pair, Point
 from tvm_qat.verification.result import Layer, Stage
 
 Array = npt.NDArray[Any]
