@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from tvm_qat.exchange import export_float_model, export_qparams
+    from tvm_qat.html_report import write_report
     from tvm_qat.importers import import_model
     from tvm_qat.package import Package, TensorInfo, load
     from tvm_qat.qparams import QParams
@@ -32,6 +33,7 @@ _HOME = {
     "InputError": "errors", "MissingDependencyError": "errors", "PackageError": "errors",
     "TvmQatError": "errors", "UnsupportedError": "errors",
     "export_float_model": "exchange", "export_qparams": "exchange",
+    "write_report": "html_report",
     "import_model": "importers",
     "Package": "package", "TensorInfo": "package", "load": "package",
     "QParams": "qparams",
@@ -59,6 +61,7 @@ __all__ = [
     "inspect",
     "load",
     "verify",
+    "write_report",
 ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,20 @@ def test_data_that_does_not_fit_is_refused_in_one_line(call: Call, tmp_path: Pat
     assert refused.code == 4 and refused.refused_in_one_line and "image" in refused.err
     of_package = call("verify", module)
     assert of_package.code == 4 and of_package.refused_in_one_line
+
+
+def test_the_report_is_a_page_with_times_and_the_models_nodes(call: Call, tmp_path: Path):
+    path = tmp_path / "out.html"
+    shown = call("verify", MODEL, "--samples", "1", "--target", "llvm", "--report", path)
+    assert shown.code == 0 and list(tmp_path.iterdir()) == [path]
+    data = re.search(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"))
+    assert data is not None
+    page = json.loads(data[1])
+    assert page["file"] == "digits_mlp.onnx" and page["passed"] is True
+    assert {"fc1", "fc2", "fc3"} <= {kernel["name"] for kernel in page["kernels"]}
+    assert all(kernel["seconds"] > 0 for kernel in page["kernels"])
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(call: Call, tmp_path: Path):
+    refused = call("verify", MODEL, "--report", tmp_path / "missing" / "out.html")
+    assert refused.code == 4 and refused.refused_in_one_line

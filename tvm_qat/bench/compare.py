@@ -23,6 +23,7 @@ from tvm_qat.bench.timing import Figures, Ratio, figures, ratio
 from tvm_qat.errors import InputError, located
 from tvm_qat.ir import tvm
 from tvm_qat.package import Package
+from tvm_qat.package.files import write_npz
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]
@@ -174,7 +175,7 @@ def _write_inputs(package: Package, options: Options, folder: Path) -> str:
             raise InputError(f"the model has no input {name!r}; its inputs are {', '.join(arrays)}")
         arrays[name] = array
     package.run(arrays)  # says in one line what is wrong with them
-    np.savez(folder / _INPUTS, **arrays)  # type: ignore[arg-type]
+    write_npz(folder / _INPUTS, arrays)
     return str(folder / _INPUTS)
 
 

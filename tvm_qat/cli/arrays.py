@@ -1,17 +1,13 @@
-"""npz files in and out."""
+"""npz files that users give."""
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tvm_qat.errors import DAMAGED_ZIP, InputError, located
-from tvm_qat.package.files import write_atomically
 
 Array = npt.NDArray[Any]
 
@@ -30,14 +26,3 @@ def read_npz(path: str) -> dict[str, Array]:
     except (*DAMAGED_ZIP, KeyError) as error:
         reason = f"is not an npz file of plain arrays: {error}"
         raise InputError(located(reason, file=path, remedy="write it with numpy.savez")) from None
-
-
-def write_npz(path: str, arrays: Mapping[str, Array]) -> None:
-    """The arrays by their names; whole or not at all."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in arrays.items():
-            member = io.BytesIO()
-            np.save(member, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
-    write_atomically(path, buffer.getvalue())

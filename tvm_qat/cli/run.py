@@ -40,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tvm_qat.cli.arrays import write_npz
-    from tvm_qat.package.files import check_writable
+    from tvm_qat.package.files import check_writable, write_npz
 
     if args.outputs:
         check_writable(args.outputs)

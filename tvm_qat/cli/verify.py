@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true", help="time the kernels too, for --json")
     parser.add_argument("--against", metavar="E", help="also compare: onnxruntime, litert or torch")
     parser.add_argument("-o", "--output", metavar="JSON", help="write all figures to this file too")
+    parser.add_argument(
+        "--report", metavar="HTML", help="write a page with plots, ranges, times and the graph; times kernels"
+    )
     options.add_model_arguments(parser)
 
 
@@ -46,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from tvm_qat.cli.arrays import read_npz
     from tvm_qat.package.files import check_writable, write_atomically
 
-    if args.output:
-        check_writable(args.output)
+    for path in filter(None, (args.output, args.report)):
+        check_writable(path)
     with console.progress(remaining=True) as show:
         found = tq.verify(
             args.model, read_npz(args.inputs) if args.inputs else None,
@@ -60,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(args.output, (text + "\n").encode())
+    if args.report:
+        tq.write_report(found, args.report)
     if args.json:
         console.print_json(document)
     else:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tvm_qat.errors import InputError, located
 
@@ -32,6 +39,17 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         raise _refusal(target, error) from None
     finally:
         Path(temporary).unlink(missing_ok=True)
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """The arrays by their names, whatever these are: numpy.savez takes some for options of its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.save(member, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
+    write_atomically(path, buffer.getvalue())
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from tvm_qat.ir import IRModule
+from tvm_qat.package import Package
 from tvm_qat.verification.difference import Figures
 from tvm_qat.verification.health import Quantizer
 
@@ -114,9 +120,21 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What was compared, for those who measure more of it.
+
+    source : the module as imported, with known shapes. inputs : the first that it ran on, by name.
+    """
+
+    source: IRModule
+    package: Package
+    inputs: Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
 class Verification:
     """agreement : share of rows of the outputs whose greatest element is the simulation's; by stage.
-    failures : in plain words.
+    failures : in plain words. subject : not part of the JSON.
     """
 
     model: str
@@ -131,6 +149,7 @@ class Verification:
     accuracy: dict[str, Accuracy] | None = None
     seconds: float = 0.0
     failures: tuple[str, ...] = ()
+    subject: Subject | None = field(default=None, repr=False, compare=False)
 
     @property
     def summaries(self) -> dict[str, Summary]:

@@ -25,7 +25,7 @@ from tvm_qat.verification.compiled import Compiled
 from tvm_qat.verification.engines import check_engine, engine_of
 from tvm_qat.verification.modules import Modules, modules_of, specialize
 from tvm_qat.verification.other import Other
-from tvm_qat.verification.result import Accuracy, Layer, Stage, Verification
+from tvm_qat.verification.result import Accuracy, Layer, Stage, Subject, Verification
 from tvm_qat.verification.stages import Outputs, Stages
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def verify(
         seed=seed if data is None else None, stages=_timed(stages.stages(), times),
         quantizers=stages.quantizers(), agreement=_agreement(outputs), fused_differing=stages.fused_differing,
         accuracy=None if classes is None else _accuracy(outputs, classes),
-        seconds=time.perf_counter() - begin,
+        seconds=time.perf_counter() - begin, subject=Subject(source, package, runs[0]),
     )  # fmt: skip
     show("done", 1.0)
     return replace(found, failures=tuple(_failures(found, max_steps, min_agreement)))

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import tvm_qat
+from tests.support.verified import document, verified
+from tvm_qat.errors import InputError
+
+
+def test_everything_named_by_a_place_is_there():
+    shown = document()
+    places = range(len(shown["layers"]))
+    rows = [row["layer"] for stage in shown["stages"] for row in stage["rows"]]
+    rows += [each["layer"] for each in [*shown["quantizers"], *shown["kernels"]]]
+    rows += [node["layer"] for node in shown["graph"]["nodes"] if node["kind"] == "operator"]
+    assert all(row in places for row in rows)
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+
+
+def test_layers_say_how_they_run():
+    states = {layer["name"]: layer["state"] for layer in document()["layers"]}
+    assert states["fc1"] == "integer" and states["softmax"] == "float" and states["fc1/relu"] == "absorbed"
+    assert list(states).index("fc1") < list(states).index("fc2") < list(states).index("softmax")
+
+
+def test_quantizers_belong_to_layers():
+    shown = document()
+    names = {each["name"]: shown["layers"][each["layer"]]["name"] for each in shown["quantizers"]}
+    assert names["fc1/weight/dequantize"] == "fc1" and names["fc1/quantize"] == "fc1/add"
+
+
+def test_a_stage_that_inherits_is_shown_alone_and_as_it_runs():
+    kinds = [(stage["name"], stage["inherited"]) for stage in document()["stages"]]
+    assert kinds == [("canonical", False), ("reference", False), ("reference", True), ("compiled", False)]
+
+
+def test_a_report_needs_the_model_and_a_folder(tmp_path: Path):
+    with pytest.raises(InputError, match="without a model"):
+        tvm_qat.write_report(replace(verified(), subject=None), tmp_path / "out.html")
+    with pytest.raises(InputError, match="folder does not exist"):
+        tvm_qat.write_report(verified(), tmp_path / "missing" / "out.html")
+    assert list(tmp_path.iterdir()) == []
