@@ -6,6 +6,8 @@ LiteRT runs its reference kernels; PyTorch the model itself. Of these two the ou
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -97,11 +99,11 @@ def _with_outputs(proto: Any, names: Any) -> bytes:
     """The model with further tensors as outputs; those that its nodes do not make are left out."""
     import onnx
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    present = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    return bytes(copy.SerializeToString())
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    present = {output.name for output in made.graph.output}
+    made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    return bytes(made.SerializeToString())
 
 
 class _LiteRT:
@@ -132,15 +134,20 @@ class _Torch:
     def run(self, inputs: Mapping[str, Array]) -> Results:
         import torch
 
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            found = self._call(*(torch.from_numpy(np.array(array)) for array in inputs.values()))
+        arrays = [torch.from_numpy(np.array(array)) for array in inputs.values()]
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")
+                found = self._call(*arrays)
+        except (RuntimeError, TypeError, ValueError) as error:
+            first = (str(error).strip() or repr(error)).splitlines()[0]
+            raise InputError(located(f"torch cannot run the model: {first}")) from None
         parts = list(found) if isinstance(found, tuple | list) else [found]
         return Results([part.detach().numpy() for part in parts])
 
 
 def _callable(model: Any) -> Any:
-    """What runs a model of PyTorch. Its importer has read and checked the file before."""
+    """What runs a model of PyTorch, at inference. Its importer has read and checked the file before."""
     import torch
 
     if _is_file(model, ".pt2"):
@@ -152,8 +159,20 @@ def _callable(model: Any) -> Any:
     if hasattr(model, "graph_signature"):
         model = model.module()
     if isinstance(model, torch.nn.Module):
-        return model
+        return _at_inference(model)
     raise _cannot_run("torch", "models of PyTorch")
+
+
+def _at_inference(model: Any) -> Any:
+    """A copy with observers off, as the importer takes them; scripts and exported programs stay."""
+    import torch
+
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "graph"):
+        return model
+    plain = copy.deepcopy(model)
+    with contextlib.suppress(NotImplementedError):  # exported modules have one mode
+        plain.eval()
+    return plain.apply(torch.ao.quantization.disable_observer)
 
 
 ENGINES: dict[str, Callable[[Any, IRModule, Sequence[str]], Engine]] = {
