@@ -27,6 +27,17 @@ def test_layers_say_how_they_run():
     assert list(states).index("fc1") < list(states).index("fc2") < list(states).index("softmax")
 
 
+def test_a_layer_says_what_it_is_a_part_of():
+    shown = document()["layers"]
+    rows = {layer["name"]: layer for layer in shown}
+    relu, add = rows["fc1/relu"], rows["fc1/add"]
+    assert shown[relu["owner"]]["name"] == "fc1/add" and relu["how"] == "joined its neighbours"
+    assert shown[add["host"]]["name"] == "fc1" and rows["fc1"]["host"] is None
+    (read,) = rows["fc2"]["reads"]
+    assert shown[read["layer"]]["name"] == "fc1/add" and read["dtype"] == "int8"
+    assert read["scale"][0] == read["scale"][1] > 0
+
+
 def test_quantizers_belong_to_layers():
     shown = document()
     names = {each["name"]: shown["layers"][each["layer"]]["name"] for each in shown["quantizers"]}

@@ -12,7 +12,6 @@ from tvm_qat.bench.layers import Profile
 from tvm_qat.html_report.findings import findings_of, shortened
 from tvm_qat.html_report.graph import Graph, graph_of
 from tvm_qat.html_report.layout import layout_of
-from tvm_qat.passes.fold.values import CODES
 from tvm_qat.verification import Layer, Subject, Verification
 from tvm_qat.verification.health import Quantizer
 from tvm_qat.version import __version__
@@ -33,7 +32,8 @@ def document_of(found: Verification, subject: Subject, profile: Profile | None) 
     graph = graph_of(subject.source, rows)
     names = _names(found, rows, graph)
     place = {name: number for number, name in enumerate(names)}
-    owners = _owners(found, graph)
+    removed = {str(node["name"]): node for node in subject.package.removed}
+    owners = _owners(found, removed, graph)
     quantizers = [
         {**_plain(each), "layer": place.get(owners.get(each.name, each.name))} for each in found.quantizers
     ]
@@ -55,7 +55,10 @@ def document_of(found: Verification, subject: Subject, profile: Profile | None) 
         "fused_differing": found.fused_differing,
         "totals": subject.package.totals,
         "findings": findings_of(found, rows, owners, profile),
-        "layers": [_layer(name, rows.get(name), graph, place.get(owners.get(name, ""))) for name in names],
+        "layers": [
+            _running(rows[name], place) if name in rows else _absorbed(name, removed, owners, graph, place)
+            for name in names
+        ],
         "stages": list(_stages(found, place)),
         "quantizers": quantizers,
         "kernels": [{**kernel.to_json(), "layer": place.get(kernel.name)} for kernel in kernels],
@@ -72,27 +75,49 @@ def _names(found: Verification, rows: Mapping[str, Row], graph: Graph) -> list[s
     return list(dict.fromkeys([*ordered, *rows, *(layer.name for s in found.stages for layer in s.layers)]))
 
 
-def _layer(name: str, row: Row | None, graph: Graph, owner: int | None) -> Row:
-    """state : "integer", "float", "absorbed" (another layer does its work, or none) or "output".
-
-    owner : of an absorbed quantizer, the layer whose result or weight it quantizes.
-    """
-    if row is None:
-        state = "absorbed" if name in graph.order else "output"
-        ops = {node.name: node.op for node in graph.nodes if node.kind == "operator"}
-        return {"name": name, "op": ops.get(name, ""), "state": state, "macs": 0, "shape": [], "dtype": "",
-                "owner": owner}  # fmt: skip
+def _running(row: Row, place: Mapping[str, int]) -> Row:
+    """A row of inspect. state : "integer" or "float". host : the layer whose kernel does its work too."""
+    kept = ("name", "op", "dtype", "macs", "reason", "code", "remedy", "kernel", "isa", "weight_bytes")
     return {
-        "name": name,
-        "op": row["op"],
+        **{key: row[key] for key in kept},
         "state": "integer" if row["integer"] else "float",
-        "dtype": row["dtype"],
-        "macs": row["macs"],
         "shape": list(row["shape"]),
-        "reason": row["reason"],
-        "code": row["code"],
-        "remedy": CODES.get(row["code"], ""),
+        "bytes": row["activation_bytes"],
+        "host": place.get(row["fused_into"]),
+        "reads": [_tensor(tensor, place) for tensor in row["inputs"]],
+        "makes": [_tensor(tensor, place) for tensor in row["outputs"]],
     }
+
+
+def _tensor(tensor: Row, place: Mapping[str, int]) -> Row:
+    grid = tensor["qparams"]
+    return {
+        "source": tensor["source"],
+        "layer": place.get(tensor["source"]),
+        "dtype": tensor["dtype"],
+        "shape": list(tensor["shape"]),
+        "scale": _ends(grid["scale"]) if grid else None,
+        "zero_point": _ends(grid["zero_point"]) if grid else None,
+    }
+
+
+def _ends(value: Any) -> list[float]:
+    """The least and the greatest of what channels may have their own of."""
+    values = value if isinstance(value, list) else [value]
+    return [min(values), max(values)]
+
+
+def _absorbed(
+    name: str, removed: Mapping[str, Row], owners: Mapping[str, str], graph: Graph, place: Mapping[str, int]
+) -> Row:
+    """A node without work of its own. state : "absorbed", or "output". owner : the layer that it joined.
+
+    how : what became of it, in words.
+    """
+    state = "absorbed" if name in graph.order else "output"
+    node = removed.get(name, {})
+    common = {"macs": 0, "shape": [], "dtype": "", "owner": place.get(owners.get(name, ""))}
+    return {"name": name, "op": node.get("op", ""), "state": state, "how": node.get("how", ""), **common}
 
 
 def _stages(found: Verification, place: Mapping[str, int]) -> Iterator[Row]:
@@ -111,13 +136,14 @@ def _compared(layer: Layer, figures: Any, place: Mapping[str, int]) -> Row:
     return {"layer": place[layer.name], "op": layer.op, "noise": figures.noise, **asdict(figures)}
 
 
-def _owners(found: Verification, graph: Graph) -> dict[str, str]:
-    """For the node of each quantizer the layer whose result or weight it quantizes, where known."""
+def _owners(found: Verification, removed: Mapping[str, Row], graph: Graph) -> dict[str, str]:
+    """For nodes that passes removed, and for quantizers, the layer that they are a part of, where known."""
     results = {
         layer.quantizer: layer.name for stage in found.stages for layer in stage.layers if layer.quantizer
     }
     weights = {name: readers[0] for name, readers in graph.weights.items() if readers}
-    return {**weights, **results}
+    joined = {name: str(node["into"]) for name, node in removed.items() if node["into"]}
+    return {**joined, **weights, **results}
 
 
 def _plain(quantizer: Quantizer) -> Row:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tvm_qat.bench.layers import Profile
-from tvm_qat.passes.fold.values import CODES
 from tvm_qat.verification import Layer, Stage, Verification
 from tvm_qat.verification.health import Quantizer
 
@@ -56,8 +55,8 @@ def _stages(found: Verification) -> Iterator[Finding]:
         differing = sum(layer.figures.differing for layer in stage.layers)
         between = f"{stage.name.capitalize()} against {stage.against}"
         if worst is None or not differing:
-            count = sum(layer.figures.elements for layer in stage.layers)
-            text = f"0 of {count:,} elements differ, in {len(stage.layers)} layers"
+            total = found.summaries[f"{stage.name}_vs_{stage.against}"]
+            text = f"0 of {total.elements:,} elements differ, in {total.layers} layers"
             yield _finding("good", between, None, text, "difference")
             continue
         yield _finding(_gravity(stage), between, worst.name, _in_words(worst, stage), "difference")
@@ -129,7 +128,7 @@ def _float(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     worst = max(left, key=lambda row: row["macs"])
     share = sum(row["macs"] for row in left) / total if total else 0.0
     level = "warn" if worst["macs"] else "note"
-    remedy = f"; {CODES[worst['code']]}" if worst["code"] in CODES else ""
+    remedy = f"; {worst['remedy']}" if worst["remedy"] else ""
     count = f"{len(left)} of {len(rows)} layers in float, {_percent(share)} of the multiply-accumulates"
     yield _finding(level, "Float", worst["name"], f"{worst['reason']}{remedy} ({count})", "coverage")
 

@@ -6,7 +6,7 @@ function coverageSection() {
   const totals = data.totals;
   const rows = running.map((layer) => ({
     layer: layer.place, name: layer.name, kind: layer.state, value: layer.macs,
-    lines: [`${operator(layer.op)}, ${layer.state} (${layer.dtype})`, `${scaled(layer.macs)} multiply-accumulates`,
+    lines: [`${operator(layer.op)}, ${layer.state} (${layer.dtype})${layer.isa ? `, ${layer.isa}` : ""}`, `${scaled(layer.macs)} multiply-accumulates`,
       layer.reason ?? ""].filter(Boolean),
   }));
   const columns = plot(rows, {
@@ -19,10 +19,21 @@ function coverageSection() {
       h("div", {}, h("h3", {}, `${percent(totals.int8_mac_share)} of the multiply-accumulates run on integers`),
         h("p", { class: "muted" }, `${counted(totals.integer_operators, "operator")} on integers, ${whole(totals.float_operators)} in float, ${counted(totals.grid_changes, "change of grid", "changes of grid")}`)),
       legend(["integer", "integer"], ["float", "float (hatched)"])),
-    split(totals), columns);
+    split(totals), columns, totalsList(totals));
   const left = running.filter((layer) => layer.state === "float");
   return section("coverage", "Coverage", "Which layers run on integers, and why others do not.", [], panel,
     left.length ? floatTable(left) : null);
+}
+
+function totalsList(totals) {
+  const entries = [
+    ["bytes of tensors on integers", percent(totals.int8_byte_share)],
+    ["constants", `${bytes(totals.weight_bytes)}, were ${bytes(totals.source_weight_bytes)}`],
+    ["batch norms folded", whole(totals.batch_norms_folded)],
+    ["requantizes cancelled", whole(totals.requantizes_cancelled)],
+    ["nodes pruned", whole(totals.pruned)],
+  ];
+  return h("dl", { class: "totals" }, entries.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
 function split(totals) {
@@ -64,6 +75,12 @@ data.quantizers.forEach((quantizer) => {
   facts[quantizer.layer].warnings.push(...quantizer.warnings);
 });
 
+function timeOf(row) {
+  if (row.seconds) return seconds(row.seconds);
+  const host = row.host === undefined || row.host === null ? null : layers[row.host];
+  return host && host.place !== row.place ? h("span", { class: "muted" }, `in #${host.number}`) : "";
+}
+
 function warned(row) {
   if (!row.warnings.length) return "";
   const text = `${row.warnings.length} range ${row.warnings.length === 1 ? "warning" : "warnings"}`;
@@ -86,7 +103,7 @@ function layersSection() {
     { label: "SQNR", number: true, value: (row) => of(row, SIMULATED) && (of(row, SIMULATED).sqnr_db ?? 1e9), cell: (row) => (of(row, SIMULATED) ? decibels(of(row, SIMULATED).sqnr_db) : ""), title: "signal to quantization noise, the layer alone" },
     { label: "As it runs", number: true, value: (row) => of(row, `${SIMULATED}*`) && (of(row, `${SIMULATED}*`).sqnr_db ?? 1e9), cell: (row) => (of(row, `${SIMULATED}*`) ? decibels(of(row, `${SIMULATED}*`).sqnr_db) : ""), title: "signal to noise with what it inherits" },
     { label: "Compiled", number: true, value: (row) => of(row, COMPILED)?.differing, cell: (row) => (of(row, COMPILED) ? (of(row, COMPILED).differing ? `${whole(of(row, COMPILED).differing)} differ` : "equal") : ""), title: "elements of compiled code that differ from the reference" },
-    { label: "Time", number: true, value: (row) => row.seconds || null, cell: (row) => (row.seconds ? seconds(row.seconds) : "") },
+    { label: "Time", number: true, value: (row) => row.seconds || null, cell: timeOf, title: "or the number of the layer whose kernel does its work too" },
     { label: "Ranges", value: (row) => row.warnings.length || null, text: (row) => row.warnings.join(" "), cell: warned, title: "quantizers whose range is dead, clipped or too wide" },
   ];
   const kept = (row) => row.state !== "absorbed";

@@ -28,12 +28,17 @@ function drawer() {
 function parts(layer) {
   const made = [h("p", {}, tag(layer.state), ` ${operator(layer.op)} `, h("span", { class: "muted" }, layer.number === null ? "" : `layer ${layer.number} of ${running.length}`))];
   made.push(factTable([
-    ["quantizes a tensor of", layer.owner === null || layer.owner === undefined || layer.owner === layer.place ? "" : layerLink(layer.owner)],
-    ["result", shape(layer.shape)],
-    ["works on", layer.dtype],
+    ["what became of it", layer.how],
+    ["part of", other(layer.owner, layer)],
+    ["reads", tensors(layer.reads)],
+    ["makes", tensors(layer.makes)],
     ["multiply-accumulates", layer.macs ? whole(layer.macs) : ""],
     ["stays in float", layer.reason],
     ["remedy", layer.remedy],
+    ["weights", layer.weight_bytes ? bytes(layer.weight_bytes) : ""],
+    ["activations", layer.bytes ? `${bytes(layer.bytes)} read and written` : ""],
+    ["kernel", layer.kernel ? `${layer.kernel}${layer.isa ? `, ${layer.isa}` : ""}` : ""],
+    ["runs in the kernel of", other(layer.host, layer)],
     ["time", layer.seconds ? seconds(layer.seconds) : ""],
     ["bound by its products", layer.bound ? `${seconds(layer.bound)}, ${percent(layer.bound / layer.seconds)} of its time` : ""],
   ]));
@@ -41,6 +46,20 @@ function parts(layer) {
   if (compared.length) made.push(h("div", {}, h("h3", {}, "Difference"), stagesOf(compared)));
   layer.quantizers.forEach((quantizer) => made.push(card(quantizer, 374)));
   return made;
+}
+
+function other(place, layer) {
+  return place === null || place === undefined || place === layer.place ? "" : layerLink(place);
+}
+
+// Tensors with the layers that they come from or stand for, and their grids.
+function tensors(list) {
+  if (!list?.length) return "";
+  return h("ul", { class: "plain" }, list.map((tensor) => {
+    const zero = tensor.zero_point && tensor.zero_point.some((value) => value !== 0) ? `, zero point ${range(tensor.zero_point)}` : "";
+    const grid = tensor.scale ? `, scale ${range(tensor.scale)}${zero}` : "";
+    return h("li", {}, layerLink(tensor.layer, tensor.source), h("div", { class: "muted" }, `${tensor.dtype} ${shape(tensor.shape)}${grid}`));
+  }));
 }
 
 function factTable(rows) {

@@ -34,6 +34,10 @@ function scaled(value, unit = "") {
   return `${digits(value)}${unit ? ` ${unit}` : ""}`;
 }
 
+function bytes(value) {
+  return value < 1000 ? `${value} B` : scaled(value, "B");
+}
+
 function seconds(value) {
   if (value === 0) return "0";
   const [factor, unit] = value >= 1 ? [1, "s"] : value >= 1e-3 ? [1e3, "ms"] : [1e6, "µs"];
@@ -47,6 +51,10 @@ function steps(value) {
 
 function decibels(value) {
   return value === null ? "exact" : `${value.toFixed(1)} dB`;
+}
+
+function range([low, high]) {
+  return low === high ? digits(low) : `${digits(low)} to ${digits(high)}`;
 }
 
 function shape(sizes) {

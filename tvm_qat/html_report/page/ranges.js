@@ -37,13 +37,12 @@ function rangesSection() {
 
 function card(quantizer, width = 270) {
   const [low, high] = quantizer.range;
-  const scale = quantizer.scale[0] === quantizer.scale[1] ? digits(quantizer.scale[0]) : `${digits(quantizer.scale[0])} to ${digits(quantizer.scale[1])}`;
   const ends = quantizer.kind === "weight" ? "at its ends" : "clipped";
   const below = cutByRelu(quantizer) ? `${percent(quantizer.clipped_low)} low (a relu)` : `${percent(quantizer.clipped_low)} low`;
   return h("article", { class: "panel card" },
     h("h3", {}, layerLink(quantizer.layer, quantizer.name, 60)),
     h("div", { class: "line" }, h("span", {}, quantizer.kind), h("span", {}, `${quantizer.dtype} [${low}, ${high}]`),
-      h("span", {}, `scale ${scale}${quantizer.channels ? `, ${whole(quantizer.channels)} channels` : ""}`)),
+      h("span", {}, `scale ${range(quantizer.scale)}${quantizer.channels ? `, ${whole(quantizer.channels)} channels` : ""}`)),
     histogram(quantizer, width),
     h("div", { class: "line" }, h("span", {}, `uses ${percent(quantizer.used_share)} of its range`),
       h("span", {}, `${ends} ${below}, ${percent(quantizer.clipped_high)} high`)),

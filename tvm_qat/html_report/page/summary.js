@@ -61,7 +61,7 @@ function tiles() {
     return tile(stageTitle(stage), value, text);
   });
   const worst = Math.min(...Object.values(data.agreement));
-  made.push(tile("Outputs agree with the simulation", percent(worst), "greatest element in the same place"));
+  made.push(tile("Outputs agree", percent(worst), "greatest element where the simulation has it"));
   Object.entries(data.accuracy).filter(([name]) => name === "compiled").forEach(([name, found]) =>
     made.push(tile("Accuracy, compiled", `${percent(found.top1)} top-1`, `simulation ${percent(data.accuracy.simulation.top1)}${found.top5 === null ? "" : `; top-5 ${percent(found.top5)}`}`)));
   made.push(tile("On integers", percent(data.totals.int8_mac_share), `of ${scaled(data.totals.macs)} multiply-accumulates; ${counted(data.totals.float_operators, "operator")} in float`));
