@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import MODEL, Call
+from tests.verification.network import planted, with_operand
+from tvm_qat import pipeline
 
 FIGURES = {
     "elements", "differing", "max_steps", "mean_steps", "max_relative", "mean_relative", "tie_share",
@@ -117,3 +119,19 @@ def test_the_report_is_a_page_with_times_and_the_models_nodes(call: Call, tmp_pa
 def test_a_report_that_cannot_be_written_is_refused_first(call: Call, tmp_path: Path):
     refused = call("verify", MODEL, "--report", tmp_path / "missing" / "out.html")
     assert refused.code == 4 and refused.refused_in_one_line
+
+
+@pytest.mark.parametrize("limit", [("--max-steps", "1"), ("--min-agreement", "1")])
+def test_a_missed_limit_ends_with_exit_code_1(
+    call: Call, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, str]
+):
+    fault = with_operand("input_scale", lambda scale: scale * 40)
+    cancel = pipeline.PASSES["cancel_requantize_pairs"]
+    faulty = ("fc3/add", "qnn.requantize", fault)
+    monkeypatch.setitem(pipeline.PASSES, "cancel_requantize_pairs", lambda mod: planted(cancel(mod), *faulty))
+    failed = call("verify", MODEL, "--samples", "4", "--target", "llvm", *limit, "--json")
+    summary = json.loads(failed.out)["summary"]
+    assert failed.code == 1 and not summary["passed"] and len(summary["failures"]) == 1
+    assert summary["reference_vs_simulation"]["first_layer"] == "fc3/add"
+    assert summary["reference_vs_simulation"]["tie_share"] < 1
+    assert summary["compiled_vs_reference"]["differing"] == 0
