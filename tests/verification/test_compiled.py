@@ -73,3 +73,11 @@ def test_tvms_own_kernels_are_compared_where_their_place_is_clear():
     compiled = next(stage for stage in found.stages if stage.name == "compiled")
     assert ("sums", "kernel of TVM") in [(layer.name, layer.op) for layer in compiled.layers]
     assert compiled.unnamed == 0 and not any(layer.figures.differing for layer in compiled.layers)
+
+
+def test_a_module_of_any_importer_is_verified_by_the_names_of_its_parameters():
+    mod = network()
+    for name in ("input_names", "output_names"):
+        mod["main"] = mod["main"].without_attr(name)
+    found = tvm_qat.verify(mod, {"image": images(1)["image"]}, target="llvm")
+    assert found.passed and found.model == "IRModule"

@@ -49,7 +49,7 @@ def evaluate_module(
 ) -> list[Array]:
     """The outputs of `main` for NumPy inputs, in order.
 
-    inputs : arrays in the order of main's parameters, or by its `input_names` attribute.
+    inputs : arrays in the order of main's parameters, or by name (see `input_names`).
     observe : called with (variable, expression, value) after each binding of main.
 
     Raises InputError if inputs are missing or do not fit their parameters.
@@ -117,11 +117,17 @@ def _in_order(func: Function, inputs: Mapping[str, Array] | Sequence[Array]) -> 
         if len(inputs) != len(func.params):
             raise InputError(f"{len(inputs)} inputs for a model with {len(func.params)}")
         return list(inputs)
-    names = [str(name) for name in func.attrs["input_names"]]
+    names = input_names(func)
     missing = [name for name in names if name not in inputs]
     if missing:
         raise InputError(f"no data for input {', '.join(missing)}")
     return [inputs[name] for name in names]
+
+
+def input_names(func: Function) -> list[str]:
+    """Main's attribute of this name, which importers set; else what its parameters are called."""
+    given = func.attrs is not None and "input_names" in func.attrs
+    return [str(name) for name in func.attrs["input_names"]] if given else [p.name for p in func.params]
 
 
 def _dimensions(func: Function, arrays: Sequence[Any]) -> dict[Any, int]:

@@ -36,6 +36,7 @@ from tvm_qat.ir import (
     substitute,
     tvm,
 )
+from tvm_qat.verification.evaluate import input_names
 from tvm_qat.verification.health import constant_variables
 from tvm_qat.verification.points import Pair, Point, pairs_of, points_of, results_of, simulated_of
 
@@ -62,8 +63,8 @@ def specialize(mod: IRModule, shapes: Mapping[str, Sequence[int]]) -> IRModule:
     """`mod` with the symbolic dimensions of main's inputs fixed. shapes : by input name."""
     main = mod["main"]
     sizes: dict[Any, int] = {}
-    for name, param in zip(main.attrs["input_names"], main.params, strict=True):
-        for dim, size in zip(shape_of(param) or (), shapes[str(name)], strict=True):
+    for name, param in zip(input_names(main), main.params, strict=True):
+        for dim, size in zip(shape_of(param) or (), shapes[name], strict=True):
             if isinstance(dim, tvm.tirx.Var):
                 sizes.setdefault(dim, int(size))
     if not sizes:
