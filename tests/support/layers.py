@@ -50,6 +50,9 @@ from tvm_qat.verification.evaluate import evaluate_module
 EDGE = 1e-3
 """Steps between a real value and the place where rounding changes, for a difference to be a tie."""
 
+ULPS = 8
+"""What the order of a float32 sum may move its result by: on grids of 16 bits that is more than EDGE."""
+
 Array = np.ndarray[Any, Any]
 
 
@@ -263,10 +266,12 @@ def _steps(layer: Layer, found: Array, want: Array) -> Array:
 
 
 def _at_an_edge(layer: Layer, real: Array) -> Array:
-    """Where a value EDGE steps higher or lower is rounded to another step."""
+    """Where a value EDGE steps and ULPS units in its last place higher or lower is rounded otherwise."""
     if layer.formula is None:
         return np.zeros(real.shape, bool)
-    edge = EDGE * arithmetic.spread(layer.grid.scale, layer.grid.axis, real.ndim)
+    edge = EDGE * arithmetic.spread(layer.grid.scale, layer.grid.axis, real.ndim) + ULPS * np.spacing(
+        np.abs(real)
+    )
     low, high = (
         arithmetic.quantize(
             (real.astype(np.float64) + side * edge).astype(np.float32), layer.grid, layer.formula

@@ -42,7 +42,7 @@ def make() -> None:
     torch.manual_seed(0)
     data = torch.from_numpy(inputs(512, 1))
     labels = (data.mean((2, 3)) @ torch.randn(3, 10)).argmax(1)
-    net = _network(torch)
+    net = network(torch)
     _train(torch, net, data, labels, 100, 1e-2)
     net.eval()
     fold_all_batch_norms(net, input_shapes=(1, 3, 8, 8), dummy_input=data[:1])
@@ -63,6 +63,8 @@ def _simulate(torch: Any, net: Any, kind: str, defaults: dict[str, Any], data: A
     sim.model.eval()
     layers = _quantized(torch, sim.model)
     np.savez_compressed(DATA / f"{kind}_layers.npz", *layers)
+    sim.save_encodings_to_json(str(DATA), f"{kind}_torch")
+    (DATA / f"{kind}_torch.json").rename(DATA / f"{kind}_torch.encodings")
     for version in ("0.6.1", "1.0.0", "2.0.0"):
         path = DATA / f"{kind}_{version}.onnx"
         axes = {"image": {0: "n"}, "logits": {0: "n"}}
@@ -118,7 +120,7 @@ def _train(torch: Any, net: Any, data: Any, labels: Any, steps: int, rate: float
         optimizer.step()
 
 
-def _network(torch: Any) -> Any:
+def network(torch: Any) -> Any:
     nn = torch.nn
 
     class Net(nn.Module):  # type: ignore[misc, name-defined]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import tvm_qat as tq
-from tvm_qat.ir import IRModule, relax
+from tvm_qat.ir import relax
 from tvm_qat.verification.evaluate import evaluate_module
 
 for name, value in {
@@ -26,9 +25,6 @@ with warnings.catch_warnings():
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-from tvm_qat.importers.tensorflow.graph import translate  # noqa: E402
-from tvm_qat.importers.tensorflow.load import frozen  # noqa: E402
 
 FAKE_QUANTS = ("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
 
@@ -65,14 +61,8 @@ def layers_of(graph: Any) -> list[str]:
     return found
 
 
-def with_layers(graph: Any, layers: list[str]) -> IRModule:
-    """The graph with the result of each of `layers` as an output."""
-    model = frozen(graph, "model")
-    return translate(replace(model, outputs={name: f"{name}:0" for name in layers}), {})
-
-
 def layer_values(graph: Any, layers: list[str], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same, computed by TensorFlow."""
+    """The results of these nodes, computed by TensorFlow."""
     names = [node.name for node in graph.node if node.op == "Placeholder"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -92,5 +82,4 @@ __all__ = [
     "spec",
     "tf",
     "tfmot",
-    "with_layers",
 ]  # fmt: skip

@@ -18,8 +18,10 @@ from tests.importers.frameworks.tensorflow_support import (
     spec,
     tf,
     tfmot,
-    with_layers,
 )
+from tests.support.layers import check_layers
+from tvm_qat.importers.tensorflow.graph import translate
+from tvm_qat.importers.tensorflow.load import frozen
 from tvm_qat.importers.tensorflow.model import array
 
 L = keras.layers
@@ -65,25 +67,6 @@ def saved(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check_layers(graph: Any, x: dict[str, np.ndarray]) -> None:
-    """Compiled code against the simulation, at every fake quantization: steps of its own grid.
-
-    One, from ties and from biases, which are integers on the grid of the sum; where an addition
-    joins two operands that differ by one, rarely two. A layer's differences come from those before.
-    """
-    layers = layers_of(graph)
-    assert layers
-    package = tq.compile(with_layers(graph, layers), target="native")
-    compiled, simulated = package.run(x), layer_values(graph, layers, x)
-    nodes = {node.name: node for node in graph.node}
-    for name in layers:
-        step = scale_of(nodes, name)
-        steps = np.rint((compiled[name] - simulated[name]) / step)
-        assert np.abs(steps).max() <= 2, name
-        assert (steps != 0).mean() < 0.05, name
-        assert (np.abs(steps) > 1).mean() < 3e-4, name
-
-
 def scale_of(nodes: dict[str, Any], name: str) -> float:
     """Of a per-tensor fake quantization with constant range, in a frozen graph."""
     low, high = (float(constant(nodes, source)) for source in list(nodes[name].input)[1:3])
@@ -112,7 +95,10 @@ def logit_step(model: Any) -> float:
 
 def test_every_layer_of_a_tfmot_network_is_within_a_step(trained: Any):
     body = function(lambda image: trained(image, training=False), spec(None, *IMAGE, name="image"))
-    check_layers(frozen_graph(body), {"image": data(100, 2)[0]})
+    graph, x = frozen_graph(body), {"image": data(100, 2)[0]}
+    layers = layers_of(graph)
+    assert len(layers) == 8
+    check_layers(translate(frozen(graph, "model"), {}), x, layer_values(graph, layers, x))
 
 
 def test_a_saved_model_a_live_model_and_a_frozen_graph_are_one(trained: Any, saved: Path, tmp_path: Path):
@@ -188,3 +174,5 @@ def test_a_frozen_graph_trained_by_hand(tmp_path: Path):
     path.write_bytes(graph.SerializeToString())
     images = data(100, 3)[0]
     check_outputs(path, model(tf.constant(images)).numpy(), images, 16 / 255)
+    layers, x = layers_of(graph), {"image": images}
+    check_layers(tq.import_model(path), x, layer_values(graph, layers, x))

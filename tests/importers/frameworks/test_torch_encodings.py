@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 import tvm_qat as tq
 from tests.importers.encodings.aimet import VERSIONS, Grid, asymmetric, document, of_weight, written
+from tests.importers.encodings.make_data import DATA, KINDS, inputs, network
 from tests.importers.frameworks.torch_check import integer_share
 from tests.importers.frameworks.torch_models import Net, outputs, pictures, train
-from tests.support.layers import check_layers
+from tests.support.layers import check_layers, layers_of
 from tests.support.run import imported
 from tvm_qat.errors import InputError
 
@@ -124,3 +126,38 @@ def test_a_call_may_be_named_where_no_module_is(tmp_path):
 def test_the_float_model_alone_is_unchanged(trained):
     (found,) = tq.compile(trained, input_shapes=SHAPE).run({"x": IMAGES.numpy()}).values()
     np.testing.assert_allclose(found, outputs(trained, IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_layer_of_aimets_own_simulation(kind):
+    """The file that AIMET saves for a torch model: activations by module, the image as an input of conv1."""
+    stored = onnx.load(DATA / f"{kind}.onnx").graph.initializer
+    net = network(torch)
+    net.bn1, net.bn2 = nn.Identity(), nn.Identity()
+    net.conv1.bias = nn.Parameter(torch.zeros(8))  # of the folded batch norm
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor).copy() for tensor in stored}
+    net.load_state_dict({name: torch.from_numpy(arrays[name]) for name in net.state_dict()})
+    path, shape = DATA / f"{kind}_torch.encodings", {"x": [100, 3, 8, 8]}
+    mod = imported(net, encodings=path, input_shapes=shape)
+    with np.load(DATA / f"{kind}_layers.npz") as file:
+        steps = [file[name] for name in file.files]
+    real = [layer.grid.scale * values for layer, values in zip(layers_of(mod), steps, strict=True)]
+    check_layers(mod, {"x": inputs()}, real)
+    assert integer_share(mod) == 1
+
+
+def test_an_input_that_others_read_too_is_no_modules_own(tmp_path):
+    class Residual(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.act(x) + x
+
+    entry = {"bitwidth": 8, "dtype": "int", "is_symmetric": "False", "offset": -128, "scale": 0.01,
+             "min": -1.28, "max": 1.27}  # fmt: skip
+    content = {"version": "1.0.0", "activation_encodings": {"act": {"input": {"0": entry}}}}
+    path = written(tmp_path, {**content, "param_encodings": {}})
+    with pytest.raises(InputError, match="no tensor 'act:input:0'"):
+        tq.import_model(Residual(), encodings=path, input_shapes={"x": [4]})

@@ -83,13 +83,13 @@ class Overlay:
         return "; ".join(parts)
 
 
-def read_encodings(path: Path | None) -> Overlay:
-    """All encodings of a file, checked; raises InputError with file and tensor."""
+def read_encodings(path: Path | None, modules: bool = False) -> Overlay:
+    """All encodings of a file, checked; raises InputError with file and tensor. modules : see `listed`."""
     if path is None:
         return Overlay()
     entries: dict[str, Encoding] = {}
     try:
-        for name, read in listed(fields.document(path)):
+        for name, read in listed(fields.document(path), modules):
             if name in entries:
                 raise InputError(f"tensor {name!r} has two encodings")
             try:

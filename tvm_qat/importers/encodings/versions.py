@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,42 @@ class Encoding:
     rounding: str = "half_even"
 
 
-def listed(content: Entry) -> Iterator[tuple[str, Callable[[], Encoding]]]:
-    """(tensor, how to read its encoding) of every entry; reading raises InputError by itself."""
+def listed(content: Entry, modules: bool = False) -> Iterator[tuple[str, Callable[[], Encoding]]]:
+    """(tensor, how to read its encoding) of every entry; reading raises InputError by itself.
+
+    modules : whether activations may be named by torch modules, in files of any version or none:
+    {module: {input: {index: object}, output: {index: object}}}. The first output of a module has its
+    name; all others, and inputs, are `module:input:0`.
+    """
+    if modules and isinstance(content.get("activation_encodings"), dict):
+        content, named = _without_modules(content)
+        yield from named
+        yield from _by_name(content)
+        return
     version = fields.text(content, "version")
     if version not in _VERSIONS:
         known = ", ".join(_VERSIONS)
         raise UnsupportedError(f"version {version!r} of encodings is not known; known are {known}")
-    return _VERSIONS[version](content)
+    yield from _VERSIONS[version](content)
+
+
+def _without_modules(content: Entry) -> tuple[Entry, list[tuple[str, Callable[[], Encoding]]]]:
+    """The document without the entries named by modules, and these."""
+    kept: dict[str, Any] = {}
+    found: list[tuple[str, Callable[[], Encoding]]] = []
+    for module, value in content["activation_encodings"].items():
+        if isinstance(value, list):
+            kept[module] = value
+            continue
+        sides = fields.entry(value)
+        for side in sides:
+            if side not in ("input", "output"):
+                raise InputError(f"{side!r} of {module!r} is neither input nor output")
+            for index, one in fields.entry(sides[side]).items():
+                name = module if (side, index) == ("output", "0") else f"{module}:{side}:{index}"
+                channels = one if isinstance(one, list) else [one]
+                found.append((name, partial(_of_channels, channels)))
+    return {**content, "activation_encodings": kept}, found
 
 
 def _by_name(content: Entry) -> Iterator[tuple[str, Callable[[], Encoding]]]:

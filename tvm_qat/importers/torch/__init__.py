@@ -8,6 +8,7 @@ node        one call of an operator, operands by the argument names of its schem
 table       operator -> converter
 aten/       converters of float operators, by family
 quant grids converters of quantization operators
+chains      calls that write fake quantization out, which are not computed
 encoded     names of a program's tensors, for encodings laid onto a float model
 pt script*  TorchScript, and whatever else a .pt or .pth file holds
 """

@@ -3,6 +3,7 @@
 A parameter or buffer is called as in the state_dict (`conv1.weight`), an input as the program calls
 it, a result after the module that computes it (`conv1`, `layer1.0`), which is that of the last call
 inside of it, or after the call itself (`conv2d`, `add_1`) where no module or parameter has that name.
+What one module alone reads is also its input: `conv1:input:0`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tvm_qat.marks import VALUE_NAMES
 class Encoded:
     """The encodings of one program.
 
-    names : of every input, stored tensor and call, the most telling one first. axes : of the output
+    names : of every input, stored tensor and call, of inner modules first. axes : of the output
     channels of weights. notes : what is float for want of an encoding.
     """
 
@@ -39,7 +40,7 @@ class Encoded:
 
     def lay(self, emit: Callable[[Expr], Expr], call: Call, value: Expr) -> Expr:
         """`value`, the tensor of `call`, under each of its names that has an encoding."""
-        for name in reversed(self.names.get(call, [])):
+        for name in self.names.get(call, ()):
             value = self.overlay.lay(emit, name, value, self.axes.get(call, 0))
         return value
 
@@ -79,18 +80,32 @@ def _names(program: Any) -> dict[Call, list[str]]:
     for spec in program.graph_signature.input_specs:
         stored = spec.kind != InputKind.USER_INPUT
         found[calls[spec.arg.name]] = [str(spec.target if stored else spec.arg.name)]
-    last: dict[str, Call] = {}
     live = live_calls(program.graph)
     computed = [call for call in program.graph.nodes if call.op == "call_function" and call in live]
-    for call in computed:
-        for path, _kind in (call.meta.get("nn_module_stack") or {}).values():
-            if path:
-                last[path] = call
+    last = {path: call for call in computed for path in _paths(call)}
     taken = {name for names in found.values() for name in names} | set(last)
     for call in computed:
         paths = [path for path, end in last.items() if end is call]
         found[call] = sorted(paths, key=len, reverse=True) + [call.name] * (call.name not in taken)
+    _add_inputs(found, list(last), computed)
     return found
+
+
+def _paths(call: Call) -> list[str]:
+    """The modules that a call lies in."""
+    return [path for path, _kind in (call.meta.get("nn_module_stack") or {}).values() if path]
+
+
+def _add_inputs(found: dict[Call, list[str]], modules: list[str], computed: list[Call]) -> None:
+    """Names what a module alone reads from outside, in the order in which it does, after the module."""
+    stored = {call for call, names in found.items() if call.op == "placeholder" and names[0] != call.name}
+    for path in modules:
+        inside = [call for call in computed if path in _paths(call)]
+        read = dict.fromkeys(node for call in inside for node in call.all_input_nodes)
+        given = [node for node in read if node not in stored and node not in inside]
+        for index, call in enumerate(given):
+            if call in found and all(path in _paths(user) for user in call.users):
+                found[call].append(f"{path}:input:{index}")
 
 
 def _axes(program: Any) -> dict[Call, int]:

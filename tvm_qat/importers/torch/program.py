@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from tvm_qat.errors import InputError, UnsupportedError, located
 from tvm_qat.importers.encodings import read_encodings
 from tvm_qat.importers.names import without_translation
 from tvm_qat.importers.options import ImportOptions
+from tvm_qat.importers.torch.chains import written_out
 from tvm_qat.importers.torch.constants import (
     CREATING,
     Constants,
@@ -65,16 +66,18 @@ class _Scope:
     constants: Constants
     write: Writer
     encoded: Encoded
+    chains: frozenset[Call]
 
 
 def translate(program: Any, file: str, options: ImportOptions) -> IRModule:
     """A torch.export.ExportedProgram as a module with one function `main`."""
     check_operators(program.graph_module, file)
     inputs = program_inputs(program, file, options.input_shapes)
-    names = encoded(program, read_encodings(options.encodings))
+    chains = written_out(program.graph)
+    names = encoded(program, read_encodings(options.encodings, modules=True))
 
     def body(write: Writer) -> Mapping[str, Expr]:
-        scope = _Scope(program, program.graph_module, dict(inputs.values), Constants(), write, names)
+        scope = _Scope(program, program.graph_module, dict(inputs.values), Constants(), write, names, chains)
         for call in inputs.values:
             _lay_encoding(scope, call)
         returned = _walk(scope)
@@ -156,7 +159,8 @@ def _value(scope: _Scope, call: Call) -> Any:
     if kind == "aten.sym_size":
         return _shape(args[0])[args[1]]
     check_size(_declared_shape(call))
-    if is_known((args, tuple(kwargs.values()))) and not is_quantization(kind):
+    kept = is_quantization(kind) or call in scope.chains
+    if is_known((args, tuple(kwargs.values()))) and not kept:
         value = computed(call.target, args, kwargs)
     else:
         value = _converted(scope, call, kind, args, kwargs)
@@ -184,7 +188,7 @@ def _inlined(scope: _Scope, args: list[Any]) -> Any:
     _flag, graph, *operands = args
     inputs = [call for call in graph.graph.nodes if call.op == "placeholder"]
     values = dict(zip(inputs, operands, strict=True))
-    return _walk(_Scope(scope.program, graph, values, scope.constants, scope.write, scope.encoded))
+    return _walk(replace(scope, graph=graph, values=values))
 
 
 def _converted(scope: _Scope, call: Call, kind: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
