@@ -43,6 +43,12 @@ def vectors_file(path: Path) -> Path:
     return path.with_name(path.name + ".io.npz")
 
 
+def real_vectors(path: Path) -> list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    """The same for a real image, where there is one."""
+    found = path.with_name(path.name + ".real.npz")
+    return [_by_name(found)] if found.exists() else []
+
+
 def _published(path: Path, which: str) -> Path:
     return path.with_name(f"{path.name}.{which}.npz")
 
@@ -53,7 +59,11 @@ def vectors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         with np.load(_published(path, "inputs")) as given, np.load(_published(path, "outputs")) as made:
             data, result = given[given.files[0]], made[made.files[0]]
         return {"input": data.astype(np.float32)}, {"output": result.astype(np.float32)}
-    with np.load(vectors_file(path)) as arrays:
+    return _by_name(vectors_file(path))
+
+
+def _by_name(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    with np.load(path) as arrays:
         inputs = {key[3:]: arrays[key] for key in arrays.files if key.startswith("in:")}
         outputs = {key[4:]: arrays[key] for key in arrays.files if key.startswith("out:")}
     return inputs, outputs
