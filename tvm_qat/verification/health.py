@@ -65,7 +65,7 @@ class Gauge:
         self._name, self._kind, self._grid = name, kind, grid
         qmin, qmax = grid.range
         margin = (qmax - qmin) / 4
-        self._edges = np.linspace(qmin - margin, qmax + margin, BINS + 1)
+        self._ends = (qmin - margin, qmax + margin)
         self._counts = np.zeros(BINS, np.int64)
         self._elements = self._below = self._above = 0
         self._clipped = np.zeros(2, np.int64)
@@ -74,19 +74,24 @@ class Gauge:
 
     def add(self, q: Array, real: Array | None) -> None:
         """q : integers. real : what they were before rounding; None for weights that are stored rounded."""
-        steps = q.astype(np.float32) if real is None else self._steps(real)
-        self._elements += q.size
-        inside, _ = np.histogram(steps, self._edges)
-        self._counts += inside
-        self._below += int(np.count_nonzero(steps < self._edges[0]))
-        self._above += int(np.count_nonzero(steps > self._edges[-1]))
         qmin, qmax = self._grid.range
         if real is None:
-            low, high = steps <= qmin, steps >= qmax
+            self._count(*_distinct(q))
+            self._clipped += np.count_nonzero(q <= qmin), np.count_nonzero(q >= qmax)
         else:
-            low, high = steps < qmin - 0.5, steps > qmax + 0.5
-        self._clipped += np.count_nonzero(low), np.count_nonzero(high)
+            steps = self._steps(real)
+            self._count(steps)
+            self._clipped += np.count_nonzero(steps < qmin - 0.5), np.count_nonzero(steps > qmax + 0.5)
+        self._elements += q.size
         self._extend(q)
+
+    def _count(self, steps: Array, times: Array | None = None) -> None:
+        """times : how often each value of `steps` is there, once by default."""
+        inside, _ = np.histogram(steps, BINS, self._ends, weights=times)
+        ones = np.ones(steps.shape, np.int64) if times is None else times
+        self._counts += inside
+        self._below += int(ones[steps < self._ends[0]].sum())
+        self._above += int(ones[steps > self._ends[1]].sum())
 
     def _steps(self, real: Array) -> Array:
         grid = self._grid
@@ -114,11 +119,20 @@ class Gauge:
             grid.channels, self._elements, low / count, high / count,
             float(np.mean(used / (qmax - qmin))),
             Histogram(
-                float(self._edges[0]), float(self._edges[-1]), tuple(map(int, self._counts)),
+                float(self._ends[0]), float(self._ends[1]), tuple(map(int, self._counts)),
                 self._below, self._above,
             ),
         )  # fmt: skip
         return replace(found, warnings=tuple(_warnings(found, used)))
+
+
+def _distinct(q: Array) -> tuple[Array, Array]:
+    """The integers of `q`, and how often each is there: weights are many, their values few."""
+    if not q.size:
+        return np.zeros(0), np.zeros(0, np.int64)
+    least = int(q.min())
+    times = np.bincount(q.reshape(-1).astype(np.int64) - least)
+    return least + np.arange(times.size), times
 
 
 def _warnings(found: Quantizer, used: Array) -> list[str]:
