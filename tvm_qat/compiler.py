@@ -12,20 +12,22 @@ import tvm_ffi
 
 from tvm_qat import importers, kernels, pipeline
 from tvm_qat.errors import InputError, PackageError, located
-from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
-from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, tvm
+from tvm_qat.options import ModelKeywords, Options, split
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.details import Details
 from tvm_qat.package.link import check_cross_compiler
 from tvm_qat.package.meta import Schedule
 from tvm_qat.package.target import parse_target, platform_of, target_json
+from tvm_qat.passes.keep_float import keep_float
 from tvm_qat.report import Report, report_of
 from tvm_qat.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from tvm_qat.importers.options import ImportKeywords
 
 Progress = Callable[[str, float], None]
 """Called with the name of the stage that begins, and the share of all work done before it."""
@@ -51,10 +53,9 @@ class _Stages:
 
 
 def compile(
-    model: Any, target: Any = "llvm", *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
-    pass_config: Mapping[str, Any] | None = None, cross_compiler: str | None = None,
-    dump: Sequence[str] = (), progress: Progress | None = None, timings: dict[str, float] | None = None,
-    **options: Unpack[ImportKeywords],
+    model: Any, target: Any = "llvm", *, pass_config: Mapping[str, Any] | None = None,
+    cross_compiler: str | None = None, dump: Sequence[str] = (), progress: Progress | None = None,
+    timings: dict[str, float] | None = None, **options: Unpack[ModelKeywords],
 ) -> Package:  # fmt: skip
     """Compile a model to integer code.
 
@@ -62,13 +63,13 @@ def compile(
     ----------
     model : path of a model file, a framework's own object, or an IRModule from any TVM importer.
     target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
-    rounding : arithmetic of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS.
-    disabled_passes : names of passes to leave out, ours (`pipeline.PASSES`) or TVM's.
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
     dump : texts to keep in `Package.dumps`: any of relax, tir, ll, asm.
     progress : see Progress. timings : filled with seconds by pass and stage.
-    options : format, input_shapes, encodings, trust, params and signature, as `import_model` takes them.
+    options : format, input_shapes, encodings, trust, params and signature, as `import_model` takes them;
+        rounding, disabled_passes (of TVM too), keep_float and only_int8, see `options.Options`; config,
+        a file with these four.
 
     Raises InputError (with subclasses) if the model or an option is at fault.
     """
@@ -77,12 +78,12 @@ def compile(
         raise InputError(f"dump {unknown[0]!r} is not known; choose from {', '.join(build.DUMPS)}")
     check_cross_compiler(cross_compiler, platform_of(chosen).triple)
     stages = _Stages(progress, {} if timings is None else timings)
-    ours = [name for name in disabled_passes if name not in build.tvm_passes()]
-    others = [name for name in disabled_passes if name not in ours]
+    imports, passes = split(options)
+    others = [name for name in passes.disabled_passes if name in build.tvm_passes()]
     with build.pass_context(pass_config or {}, others):
         stages.begin("import")
-        source = as_module(model, **options)
-        folded = _folded(source, stages, rounding, ours)
+        source = as_module(model, **imports)
+        folded = _folded(source, stages, passes)
         package = _packed(source, folded, chosen, stages, dump, cross_compiler)
     stages.begin("done")
     return package
@@ -117,9 +118,8 @@ def _packed(
 
 
 def inspect(
-    model: Any, target: Any = None, *, rounding: str | None = None, disabled_passes: Sequence[str] = (),
-    progress: Progress | None = None, **options: Unpack[ImportKeywords],
-) -> Report:  # fmt: skip
+    model: Any, target: Any = None, *, progress: Progress | None = None, **options: Unpack[ModelKeywords]
+) -> Report:
     """What will run on integers, what stays in float and why; of a model or of a saved package.
 
     target : whose kernels are named, by default "native". The rest does not depend on it.
@@ -129,13 +129,13 @@ def inspect(
     if isinstance(model, str | os.PathLike) and is_tar(model):
         model = read(model)
     if isinstance(model, Package):
-        own = {"target": target, "rounding": rounding, "disabled_passes": disabled_passes}
-        _refuse("a package", **own, **options)
+        _refuse("a package", target=target, **options)
         return _stored_report(model)
     chosen, stages = parse_target(target or "native"), _Stages(progress)
+    imports, passes = split(options)
     stages.begin("import")
-    source = as_module(model, **options)
-    folded = _folded(source, stages, rounding, disabled_passes)
+    source = as_module(model, **imports)
+    folded = _folded(source, stages, passes)
     stages.begin("kernels")
     report = report_of(folded, source, kernels.chosen_kernels(_lowered(folded, chosen)))
     stages.begin("done")
@@ -155,12 +155,12 @@ def _lowered(folded: IRModule, target: Any) -> IRModule:
     return kernels.finish(target, one_call=True)(kernels.lower(folded, target))
 
 
-def _folded(source: IRModule, stages: _Stages, rounding: str | None, disabled: Sequence[str]) -> IRModule:
-    chosen = rounding or "half_even"
-    if chosen not in REQUANTIZE_ROUNDINGS:
-        raise InputError(f"rounding {chosen!r} is not known; choose from {', '.join(REQUANTIZE_ROUNDINGS)}")
+def _folded(source: IRModule, stages: _Stages, options: Options) -> IRModule:
+    ours = [name for name in options.disabled_passes if name not in build.tvm_passes()]
     stages.begin("passes")
-    return pipeline.run(source, rounding=chosen, disabled=disabled, after=stages.seconds.__setitem__)
+    marked = keep_float(source, options.keep_float, options.only_int8)
+    after = stages.seconds.__setitem__
+    return pipeline.run(marked, rounding=options.rounding, disabled=ours, after=after)
 
 
 def as_module(model: Any, **options: Unpack[ImportKeywords]) -> IRModule:

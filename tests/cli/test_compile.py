@@ -99,3 +99,9 @@ def test_an_impossible_output_is_refused_before_any_work(call: Call, tmp_path: P
     for place in (tmp_path, tmp_path / "missing" / "m.tar"):
         result = call("compile", MODEL, "-o", place)
         assert result.code == 4 and result.refused_in_one_line
+
+
+def test_a_package_remembers_what_was_kept_in_float(call: Call, tmp_path: Path):
+    assert call("compile", MODEL, "-o", tmp_path / "m.tar", "--keep-float", "fc1", "fc2").code == 0
+    kept = {row["name"] for row in load(tmp_path / "m.tar").layers if row["code"] == "by-request"}
+    assert kept == {"fc1", "fc2"}

@@ -21,6 +21,7 @@ ROW = {
     "outputs": list,
     "weight_bytes": int,
     "activation_bytes": int,
+    "kind": str,
     "kernel": str,
     "isa": str,
     "functions": list,
@@ -77,3 +78,20 @@ def test_options_that_a_package_cannot_follow_are_refused(call: Call, module: Pa
     result = call("inspect", module, "--rounding", "tflite", "--disabled-pass", "fuse")
     assert result.code == 4
     assert "rounding and disabled_passes need a model file, not a package" in result.err
+
+
+def test_nodes_and_operators_are_kept_in_float_by_flags_and_by_a_file(call: Call, tmp_path: Path):
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps({"keep_float": ["fc1"]}))
+    by_flag = json.loads(call("inspect", MODEL, "--json", "--target", "llvm", "--keep-float", "fc1").out)
+    by_file = json.loads(call("inspect", MODEL, "--json", "--target", "llvm", "--config", config).out)
+    assert by_flag == by_file
+    (row,) = [row for row in by_flag["layers"] if row["code"] == "by-request"]
+    assert (row["name"], row["kind"], row["integer"]) == ("fc1", "MatMul", False)
+    result = call("inspect", MODEL, "--only-int8", "MatMul", "Add", "--target", "llvm")
+    assert "kept in float by request" in result.out
+
+
+def test_a_node_that_is_not_there_is_refused_with_the_closest_names(call: Call):
+    result = call("inspect", MODEL, "--keep-float", "fc7")
+    assert result.code == 4 and result.refused_in_one_line and "did you mean fc" in result.err

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tvm_qat.importers.options import ImportKeywords
+    from tvm_qat.options import ModelKeywords
 
 _SHAPE = re.compile(r"([^\s\[\],][^\[\]]*?)\s*:\s*\[([^\[\]]*)\]")
 
@@ -37,6 +38,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_import_arguments(parser)
     parser.add_argument("--rounding", metavar="P", help="profile of the requantize arithmetic")
     parser.add_argument("--disabled-pass", metavar="A,B", type=names, default=[], help="passes to leave out")
+    parser.add_argument(
+        "--keep-float", metavar="NODE", nargs="+", action="extend", default=[],
+        help="nodes of the model that stay in float, by name or pattern (block1/*)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only-int8", metavar="OP", nargs="+", action="extend", default=[],
+        help="operators, as the model's format calls them, that run on integers; all others stay in float",
+    )  # fmt: skip
+    parser.add_argument(
+        "--config", metavar="FILE",
+        help="TOML or JSON with rounding, disabled_passes, keep_float, only_int8; flags take their place",
+    )  # fmt: skip
 
 
 def import_options(args: argparse.Namespace) -> ImportKeywords:
@@ -51,9 +64,16 @@ def import_options(args: argparse.Namespace) -> ImportKeywords:
     }
 
 
-def model_options(args: argparse.Namespace) -> dict[str, Any]:
+def model_options(args: argparse.Namespace) -> ModelKeywords:
     """What all of those flags say, as keywords of `tvm_qat.compile` and `tvm_qat.inspect`."""
-    return {**import_options(args), "rounding": args.rounding, "disabled_passes": args.disabled_pass}
+    return {
+        **import_options(args),
+        "rounding": args.rounding,
+        "disabled_passes": args.disabled_pass,
+        "keep_float": args.keep_float,
+        "only_int8": args.only_int8,
+        "config": args.config,
+    }
 
 
 def shapes(text: str) -> dict[str, list[int]]:

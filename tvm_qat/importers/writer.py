@@ -16,6 +16,7 @@ from tvm_qat.ir import (
     is_const,
     with_source,
 )
+from tvm_qat.marks import NODE_KINDS
 
 
 class Writer:
@@ -28,18 +29,21 @@ class Writer:
         self.builder = builder
         self._file = file
         self._node = ""
+        self.kinds: dict[str, str] = {}
+        """The operator of each node so far."""
 
     @contextmanager
-    def node(self, name: str, kind: str) -> Iterator[None]:
+    def node(self, name: str, kind: str, where: str = "") -> Iterator[None]:
         """Everything emitted inside comes from this node; an InputError raised inside names it.
 
-        kind : the operator, as the source format calls it.
+        kind : the operator, as the source format calls it. where : said beside it.
         """
         self._node = name
+        self.kinds.setdefault(name, kind)
         try:
             yield
         except InputError as error:
-            message = located(str(error), file=self._file, node=f"'{name}' ({kind})")
+            message = located(str(error), file=self._file, node=f"'{name}' ({kind}{where})")
             raise type(error)(message) from None
 
     def __call__(self, expr: Expr) -> Expr:
@@ -58,14 +62,16 @@ def write_main(
         least one. file : the model's name for messages.
     """
     builder = BlockBuilder()
+    writer = Writer(builder, file)
     outputs: dict[str, Expr] = {}
 
     def written() -> Expr:
-        outputs.update(body(Writer(builder, file)))
+        outputs.update(body(writer))
         values = list(outputs.values())
         return builder.emit_output(values[0] if len(values) == 1 else Tuple(values))
 
     define(builder, "main", list(inputs.values()), written)
     mod = builder.get()
-    mod["main"] = mod["main"].with_attrs({"input_names": list(inputs), "output_names": list(outputs)})
+    attrs = {"input_names": list(inputs), "output_names": list(outputs), NODE_KINDS: writer.kinds}
+    mod["main"] = mod["main"].with_attrs(attrs)
     return mod

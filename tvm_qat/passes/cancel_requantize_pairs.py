@@ -36,6 +36,7 @@ from tvm_qat.ir import (
     source_of,
     with_source,
 )
+from tvm_qat.marks import kept_in_float
 from tvm_qat.passes.fold.movement import MOVES
 from tvm_qat.passes.match import Uses, definition
 from tvm_qat.qnn import build
@@ -46,16 +47,18 @@ from tvm_qat.qparams import QParams
 
 def cancel_requantize_pairs(mod: IRModule) -> IRModule:
     notes: list[dict[str, str]] = []
-    cancelled = rewrite(mod, lambda func: _Visitor(func, notes).visit)
+    kept = kept_in_float(mod)
+    cancelled = rewrite(mod, lambda func: _Visitor(func, notes, kept).visit)
     return add_notes(relax.transform.EliminateCommonSubexpr()(cancelled), notes)
 
 
 class _Visitor:
-    """The rules, with the number of uses of each variable of one function."""
+    """The rules, with the number of uses of each variable of one function. kept : nodes not to move past."""
 
-    def __init__(self, func: Function, notes: list[dict[str, str]]) -> None:
+    def __init__(self, func: Function, notes: list[dict[str, str]], kept: frozenset[str]) -> None:
         self.uses = Uses(func)
         self.notes = notes
+        self.kept = kept
 
     def visit(self, builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
         self.uses.see(var, value)
@@ -113,6 +116,8 @@ class _Visitor:
         """The data movement that made `expr`, last first, each step for one reader; what it moved."""
         moves: list[Expr] = []
         while op_name(made := definition(builder, expr)) in MOVES and self.uses.once(expr):
+            if source_of(made) in self.kept:
+                break
             moves.append(made)
             expr = made.args[0]
         return moves, expr

@@ -10,7 +10,8 @@ its integers, so the numbers that training saw are kept: only the scale per chan
 Where a channel's a is negative its integers are mirrored; the weight then needs room for that.
 Where it is zero they all become the zero point.
 
-A batch norm that follows nothing foldable becomes y = x * a + b, which folding understands too.
+A batch norm that follows nothing foldable becomes y = x * a + b, which folding understands too; so
+does one that the caller wants in float (see keep_float).
 Kept on purpose: a batch norm whose parameters are computed at run time.
 """
 
@@ -44,6 +45,7 @@ from tvm_qat.ir import (
     static_shape,
     with_source,
 )
+from tvm_qat.marks import kept_in_float
 from tvm_qat.passes.match import Uses, channel_vector, definition
 from tvm_qat.qnn import arithmetic, build
 from tvm_qat.qnn.arithmetic import spread
@@ -55,20 +57,23 @@ Array = npt.NDArray[np.float64]
 
 def fold_batch_norm(mod: IRModule) -> IRModule:
     notes: list[dict[str, str]] = []
+    kept = kept_in_float(mod)
 
     def make_visit(func: Function) -> Any:
         uses = Uses(func)
 
         def visit(builder: BlockBuilder, var: Var, value: Expr) -> Expr | None:
             uses.see(var, value)
-            return _visit(builder, value, uses, notes)
+            return _visit(builder, value, uses, notes, kept)
 
         return visit
 
     return add_notes(rewrite(mod, make_visit), notes)
 
 
-def _visit(builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str, str]]) -> Expr | None:
+def _visit(
+    builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str, str]], kept: frozenset[str]
+) -> Expr | None:
     if not isinstance(value, TupleGetItem) or value.index != 0:
         return None
     call = definition(builder, value.tuple_value)
@@ -80,7 +85,8 @@ def _visit(builder: BlockBuilder, value: Expr, uses: Uses, notes: list[dict[str,
     factor, offset = _affine(call, values)
     data, axis, rank = call.args[0], attrs_of(call)["axis"], len(shape_of(call.args[0]) or ())
     axis = axis % rank
-    scaled = _scaled_producer(builder, data, factor, axis, rank, uses)
+    alone = source_of(call) in kept
+    scaled = None if alone else _scaled_producer(builder, data, factor, axis, rank, uses)
     dtype = dtype_of(data)
     if scaled is None:
         scaled = relax.op.multiply(data, const(spread(factor, axis, rank), dtype))

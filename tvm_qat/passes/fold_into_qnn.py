@@ -12,7 +12,7 @@ Only where an operator has no rule, or its rule declines, is a tensor turned bac
 island, and a note that says why. Missing quantization of a bias is no obstacle.
 
 Kept on purpose: a quantize of a float input and a dequantize of an output, the model's border;
-parameters computed at run time.
+parameters computed at run time; nodes that the caller wants in float (see keep_float).
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from typing import Any
 import numpy as np
 
 from tvm_qat.ir import Call, Expr, IRModule, array_of, const, dtype_of, is_const, op_name, shape_of
+from tvm_qat.marks import kept_in_float
 from tvm_qat.passes.carry import OUTPUT, Walk, carry
 from tvm_qat.passes.fold import linear, movement, pointwise
 from tvm_qat.passes.fold.resolve import requantized
 from tvm_qat.passes.fold.values import Carried, Pending, Skip, clamped_float, dequantized
+from tvm_qat.passes.keep_float import BY_REQUEST, check_kept
 from tvm_qat.qnn import arithmetic
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import STORAGE_RANGE
@@ -39,15 +41,22 @@ _WHOLE_BIASES = RULES | {"relax.add": partial(pointwise.binary, fine_bias=False)
 
 def fold_into_qnn(mod: IRModule, rounding: str = "half_even") -> IRModule:
     """rounding : of every requantize, one of fixed_point.REQUANTIZE_ROUNDINGS."""
-    return carry(mod, partial(_visit, rounding=rounding), _settle)
+    kept = kept_in_float(mod)
+    folded = carry(mod, partial(_visit, rounding=rounding, kept=kept), _settle)
+    check_kept(folded)
+    return folded
 
 
-def _visit(walk: Walk, expr: Expr, *, rounding: str) -> Any:
+def _visit(walk: Walk, expr: Expr, *, rounding: str, kept: frozenset[str]) -> Any:
     name = op_name(expr)
     if name == "qnn.dequantize":
         return _dequantize(walk, expr)
     if name == "qnn.quantize":
         return _quantize(walk, expr, rounding)
+    if walk.source in kept and name.startswith("relax."):
+        if is_float(expr):
+            walk.note("float", BY_REQUEST, "kept in float by request")
+        return None
     if name not in RULES:
         _note_without_rule(walk, expr)
         return None

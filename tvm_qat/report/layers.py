@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm_qat.ir import IRModule, dtype_of, notes_of, shape_of, source_of
 from tvm_qat.kernels import gather_islands
+from tvm_qat.marks import node_kinds
 from tvm_qat.passes.fold.values import CODES
 from tvm_qat.qnn.table import OPS
 from tvm_qat.report.flat import FlatCall, flatten
@@ -31,7 +32,8 @@ _MOVED = ("only moves a tensor that is float here", "not-quantized")
 
 @dataclass(frozen=True)
 class Layer:
-    """name : the source node's; op : operator that does its work; dtype : what that reads.
+    """name : the source node's; op : operator that does its work; dtype : what that reads; kind : the
+    node's operator as the model's format calls it, "" if that is not known.
 
     macs : multiply-accumulates for one sample. reason : why it stays in float, else empty; code :
     the same for programs, one of passes.fold.values.CODES; remedy : what to do about it.
@@ -55,6 +57,7 @@ class Layer:
     outputs: tuple[Tensor, ...] = ()
     weight_bytes: int = 0
     activation_bytes: int = 0
+    kind: str = ""
     kernel: str = ""
     isa: str = ""
     functions: tuple[str, ...] = ()
@@ -126,7 +129,11 @@ def report_of(
     layers = [_layer(name, calls, reasons.get(name)) for name, calls in groups.items()]
     edges = edges_of(flat, names, grids_of(flat, notes), views_of(flat.calls, chosen))
     runs = runs_of(groups, {name: _worker(calls) for name, calls in groups.items()}, chosen)
-    rows = tuple(_completed(layer, edges, runs.get(layer.name)) for layer in layers)
+    kinds = node_kinds(mod)
+    rows = tuple(
+        replace(_completed(layer, edges, runs.get(layer.name)), kind=kinds.get(layer.name, ""))
+        for layer in layers
+    )
     removed = removed_nodes(source, set(groups), notes) if source is not None else ()
     return Report(rows, totals_of(rows, edges, notes, mod, source), removed)
 

@@ -14,12 +14,12 @@ import numpy.typing as npt
 from tvm_qat import pipeline
 from tvm_qat.compiler import as_module, compile_folded
 from tvm_qat.errors import InputError, located
-from tvm_qat.fixed_point import REQUANTIZE_ROUNDINGS
-from tvm_qat.importers.options import ImportKeywords
 from tvm_qat.ir import IRModule, source_of
+from tvm_qat.options import ModelKeywords, split
 from tvm_qat.package import KernelTime, Package
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.signature import inputs_of
+from tvm_qat.passes.keep_float import keep_float
 from tvm_qat.verification import inputs
 from tvm_qat.verification.compiled import Compiled
 from tvm_qat.verification.engines import check_engine, engine_of
@@ -30,6 +30,8 @@ from tvm_qat.verification.stages import Outputs, Stages
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from tvm_qat.importers.options import ImportKeywords
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]
@@ -43,16 +45,15 @@ _PREPARED = 0.4
 
 def verify(
     model: Any, data: Mapping[str, Any] | None = None, *, labels: Any = None, target: Any = "native",
-    rounding: str | None = None, seed: int = 0, samples: int | None = None, max_steps: float | None = None,
+    seed: int = 0, samples: int | None = None, max_steps: float | None = None,
     min_agreement: float | None = None, against: str | None = None, profile: bool = False,
-    disabled_passes: Sequence[str] = (), progress: Progress | None = None, **options: Unpack[ImportKeywords],
+    progress: Progress | None = None, **options: Unpack[ModelKeywords],
 ) -> Verification:  # fmt: skip
     """Compare the stages of a model layer by layer: simulation, canonical, reference, compiled.
 
     Parameters
     ----------
-    model, target, rounding, disabled_passes, options : as for `compile`; the target must be one that
-        this machine runs.
+    model, target, options : as for `compile`; the target must be one that this machine runs.
     data : arrays by input name, whose first dimension is a multiple of the model's. Without it,
         `samples` random ones are drawn from `seed` (see inputs.drawn).
     labels : whole numbers, one for each sample: the class that the first output should have.
@@ -71,13 +72,13 @@ def verify(
         check_engine(against)
     show = progress or _silent
     show("import", 0.0)
-    source = _source(model, **options)
-    chosen = _rounding(rounding)
+    imports, passes = split(options)
+    source = keep_float(_source(model, **imports), passes.keep_float, passes.only_int8)
     drawing = None if data is not None else (samples or SAMPLES, seed)
     source, runs, count = _with_data(source, data, drawing)
     classes = _labels(labels, count)
     show("passes", 0.2 * _PREPARED)
-    modules = modules_of(source, rounding=chosen, disabled=disabled_passes)
+    modules = modules_of(source, rounding=passes.rounding, disabled=passes.disabled_passes)
     show("compile", 0.5 * _PREPARED)
     package = compile_folded(source, modules.fused, target)
     other = None if against is None else _other(against, model, modules, package)
@@ -85,7 +86,7 @@ def verify(
     outputs = list(_run(stages, runs, show))
     times = package.profile(runs[0]) if profile else []
     found = Verification(
-        model=_name(model), target=package.meta.target, rounding=chosen, samples=count,
+        model=_name(model), target=package.meta.target, rounding=passes.rounding, samples=count,
         seed=seed if data is None else None, stages=_timed(stages.stages(), times),
         quantizers=stages.quantizers(), agreement=_agreement(outputs), fused_differing=stages.fused_differing,
         accuracy=None if classes is None else _accuracy(outputs, classes),
@@ -104,13 +105,6 @@ def _source(model: Any, **options: Unpack[ImportKeywords]) -> IRModule:
         reason = "is a package, which does not hold what training said"
         raise InputError(located(reason, file=str(model), remedy="give the model it was compiled from"))
     return as_module(model, **options)
-
-
-def _rounding(rounding: str | None) -> str:
-    chosen = rounding or "half_even"
-    if chosen not in REQUANTIZE_ROUNDINGS:
-        raise InputError(f"rounding {chosen!r} is not known; choose from {', '.join(REQUANTIZE_ROUNDINGS)}")
-    return chosen
 
 
 def _with_data(

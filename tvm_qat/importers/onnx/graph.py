@@ -44,7 +44,7 @@ from tvm_qat.ir import (
     shape_of,
     static_shape,
 )
-from tvm_qat.marks import VALUE_NAMES
+from tvm_qat.marks import NODE_KINDS, VALUE_NAMES
 
 
 @dataclass
@@ -269,6 +269,7 @@ def _finished(scope: Scope) -> IRModule:
             "input_names": [value.name for value in model_inputs(scope.model)],
             "output_names": [output.name for output in graph.output],
             VALUE_NAMES: values,
+            NODE_KINDS: {node.name: node.op_type for node in graph.node},
         }
     )
     return add_notes(mod, missing_notes(scope.model, scope.overlay, scope.types))

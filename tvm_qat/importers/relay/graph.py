@@ -202,7 +202,7 @@ def _call(walk: Walk, call: Call, scope: Mapping[str, Value]) -> Value:
         return _inlined(walk, call, scope)
     args = tuple(_value(walk, arg, scope) for arg in call.args)
     name = source_name(call, walk.binding)
-    with walk.context.write.node(name, f"{call.callee}, line {call.line}"):
+    with walk.context.write.node(name, call.callee, f", line {call.line}"):
         return _translated(walk.context, Node(call.callee, args, call.attrs))
 
 

@@ -112,6 +112,7 @@ CODES = {
     "run-time": "export with constant parameters and known sizes",
     "width": "quantize to 8 bits",
     "other-grid": "quantize both operands alike",
+    "by-request": "leave it out of keep_float, or name its operator in only_int8",
 }
 """Why an operator stays in float, and what to do about it."""
 
