@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ import tvm_qat as tq
 from tvm_qat.cli import console, options
 
 if TYPE_CHECKING:
-    from tvm_qat.package import KernelTime, Package
+    from tvm_qat.package import KernelTime, Package, Times
 
 Array = npt.NDArray[Any]
 
@@ -77,7 +76,7 @@ def _data(package: Package, args: argparse.Namespace) -> dict[str, Array]:
     return {**filled, **given}
 
 
-def _document(results: dict[str, Array], times: list[float] | None, path: str | None) -> dict[str, Any]:
+def _document(results: dict[str, Array], times: Times | None, path: str | None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "outputs": {
             name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in results.items()
@@ -85,21 +84,11 @@ def _document(results: dict[str, Array], times: list[float] | None, path: str | 
         "written": path,
     }
     if times is not None:
-        document["seconds"] = {**_summary(times), "all": times}
+        document["seconds"] = {**times.summary(), "all": times}
     return document
 
 
-def _summary(times: list[float]) -> dict[str, float]:
-    return {
-        "median": statistics.median(times),
-        "mean": statistics.fmean(times),
-        "min": min(times),
-        "max": max(times),
-        "std": statistics.pstdev(times),
-    }
-
-
-def _print(results: dict[str, Array], times: list[float] | None) -> None:
+def _print(results: dict[str, Array], times: Times | None) -> None:
     out = console.out()
     rows = [
         (name, str(list(array.shape)), str(array.dtype), _preview(array)) for name, array in results.items()
@@ -107,7 +96,7 @@ def _print(results: dict[str, Array], times: list[float] | None) -> None:
     columns = [("output", "left"), ("shape", "left"), ("dtype", "left"), ("first values", "left")]
     out.print(console.table(None, columns, rows))
     if times is not None:
-        summary = _summary(times)
+        summary = times.summary()
         headers = [(f"{name} (ms)", "right") for name in summary]
         out.print(console.table(None, headers, [[f"{1000 * value:.4f}" for value in summary.values()]]))
 
@@ -116,10 +105,13 @@ def _print_profile(kernels: list[KernelTime], total: float) -> None:
     if not kernels:
         return
     rows = [
-        (kernel.name, kernel.kernel, f"{1e6 * kernel.seconds:.1f}", f"{kernel.seconds / total:.1%}")
+        (kernel.name, kernel.kernel, f"{1e6 * kernel.seconds:.1f}", f"{kernel.seconds / total:.1%}",
+         "" if kernel.gops is None else f"{kernel.gops:.1f}")
         for kernel in kernels
-    ]
-    columns = [("layer", "left"), ("kernel", "left"), ("us", "right"), ("share", "right")]
+    ]  # fmt: skip
+    columns = [
+        ("layer", "left"), ("kernel", "left"), ("us", "right"), ("share", "right"), ("GOPS", "right"),
+    ]  # fmt: skip
     console.out().print(console.table(None, columns, rows))
 
 

@@ -3,5 +3,6 @@
 from tvm_qat.package.artifact import Package, load, read
 from tvm_qat.package.meta import Meta, TensorInfo
 from tvm_qat.package.profile import KernelTime
+from tvm_qat.package.times import Times
 
-__all__ = ["KernelTime", "Meta", "Package", "TensorInfo", "load", "read"]
+__all__ = ["KernelTime", "Meta", "Package", "TensorInfo", "Times", "load", "read"]

@@ -21,9 +21,10 @@ from tvm_qat.package import container, details, link, meta
 from tvm_qat.package.details import Details
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, Schedule, TensorInfo
-from tvm_qat.package.profile import KernelTime, profile, profile_steps, results_of
+from tvm_qat.package.profile import KernelTime, profile, profile_steps, results_of, with_macs
 from tvm_qat.package.quiet import quiet
 from tvm_qat.package.target import Platform, check_runnable, host_platform
+from tvm_qat.package.times import Times
 
 Array = npt.NDArray[Any]
 Inputs = Mapping[str, Any] | Sequence[Any]
@@ -115,28 +116,34 @@ class Package:
 
     def benchmark(
         self, inputs: Inputs | None = None, *, repeat: int = 10, number: int = 1, warm_up: int = 1
-    ) -> list[float]:
+    ) -> Times:
         """Seconds per inference: `repeat` figures, each the mean of `number` runs in a row.
 
         inputs : as for `run`; random ones if left out. Inputs are converted before the clock starts.
+        Returns a list with a `median`. Where the time goes, `profile` says.
         """
         arrays = self._checked(self.random_inputs() if inputs is None else inputs)
         tensors = [tvm.runtime.tensor(array) for array in arrays]
         for _ in range(warm_up):
             self._main(*tensors)
-        return [_seconds(lambda: self._main(*tensors), number) for _ in range(repeat)]
+        return Times(_seconds(lambda: self._main(*tensors), number) for _ in range(repeat))
 
     def profile(self, inputs: Inputs | None = None, *, repeat: int = 10) -> list[KernelTime]:
-        """Where the time of one inference goes: its kernels in order, by their source nodes' names."""
+        """Where the time of one inference goes: its kernels in order, by their source nodes' names.
+
+        Each row has the median of its seconds, and GOPS if it multiplies.
+        """
         arrays = self._checked(self.random_inputs() if inputs is None else inputs)
         tensors = [tvm.runtime.tensor(array) for array in arrays]
         sources = {**self.meta.kernels, **self.meta.tvm_kernels}
         if self.meta.schedule is not None:
             steps = self.meta.schedule.steps
-            return profile_steps(self._steps(tensors, self.meta.schedule), steps, sources, repeat)
-        machine = self._new_machine()
-        machine["main"](*tensors)
-        return profile(machine, lambda: machine["main"](*tensors), sources, repeat)
+            rows = profile_steps(self._steps(tensors, self.meta.schedule), steps, sources, repeat)
+        else:
+            machine = self._new_machine()
+            machine["main"](*tensors)
+            rows = profile(machine, lambda: machine["main"](*tensors), sources, repeat)
+        return with_macs(rows, self.layers)
 
     def trace(self, inputs: Inputs) -> Iterator[tuple[str, Array]]:
         """(kernel, its result) step by step; a view that is valid until the next step.

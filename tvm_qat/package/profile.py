@@ -7,11 +7,12 @@ way back from the callback as well, a third of a microsecond.
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -22,14 +23,43 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True)
 class KernelTime:
-    """name : the source node whose work it is, or the kernel's own; seconds : median of one call."""
+    """name : the source node whose work it is, or the kernel's own; seconds : median of one call.
+
+    macs : multiply-accumulates of the call, for one sample where the batch is known at run time only.
+    """
 
     name: str
     kernel: str
     seconds: float
+    macs: int = 0
+
+    @property
+    def gops(self) -> float | None:
+        """10^9 operations a second, two for each multiply-accumulate; None without any."""
+        return 2e-9 * self.macs / self.seconds if self.macs else None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "gops": self.gops}
+
+
+def with_macs(rows: Sequence[KernelTime], layers: Sequence[Mapping[str, Any]]) -> list[KernelTime]:
+    """The rows with their products. layers : as `Package.layers`; the first of a layer's functions
+    multiplies, in as many calls as bear its name.
+    """
+    calls: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        calls[row.name, _unbound(row.kernel)].append(place)
+    found = list(rows)
+    for layer in layers:
+        places = calls.get((layer["name"], next(iter(layer["functions"]), "")), ())
+        for place in places:
+            found[place] = replace(found[place], macs=layer["macs"] // len(places))
+    return found
+
+
+def _unbound(kernel: str) -> str:
+    """The kernel that a function calls which binds its constants (kernels.constant_block)."""
+    return re.sub(r"_bound\d*\Z", "", kernel)
 
 
 def profile_steps(
