@@ -141,7 +141,8 @@ def _step(package: Package, about: dict[str, Any]) -> float:
 def _latencies(package: Package, model: Path, image: Array) -> tuple[float, float | None]:
     """Medians for one image of this package and of onnxruntime, taken in turns."""
     other = _onnxruntime(model, image)
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     for _ in range(_ROUNDS):
         ours += package.benchmark([image], repeat=1, number=10)
         theirs += [other()] if other else []

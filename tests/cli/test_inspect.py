@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
+
 from tests.cli.conftest import MODEL, Call
 from tvm_qat.passes.fold.values import CODES
 
@@ -95,3 +97,14 @@ def test_nodes_and_operators_are_kept_in_float_by_flags_and_by_a_file(call: Call
 def test_a_node_that_is_not_there_is_refused_with_the_closest_names(call: Call):
     result = call("inspect", MODEL, "--keep-float", "fc7")
     assert result.code == 4 and result.refused_in_one_line and "did you mean fc" in result.err
+
+
+def test_the_graph_is_written_for_graphviz_and_for_netron(call: Call, module: Path, tmp_path: Path):
+    files = tmp_path / "m.dot", tmp_path / "m.onnx"
+    assert call("inspect", module, "--dot", files[0], "--graph", files[1]).code == 0
+    rows = json.loads(call("inspect", module, "--json").out)["layers"]
+    text, model = files[0].read_text(), onnx.load(files[1])
+    assert all(f'"{row["name"]}"' in text for row in rows)
+    assert len(model.graph.node) == len(rows)
+    result = call("inspect", module, "--graph", tmp_path / "missing" / "m.onnx")
+    assert result.code == 4 and result.refused_in_one_line

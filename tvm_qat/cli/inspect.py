@@ -10,7 +10,6 @@ import tvm_qat as tq
 from tvm_qat.cli import console, options
 
 if TYPE_CHECKING:
-    from tvm_qat.qparams import QParams
     from tvm_qat.report import Layer, Removed, Report, Tensor
 
 _COLUMNS = (
@@ -26,17 +25,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="T", help="whose kernels are named (default: native; a package has its own)"
     )
+    parser.add_argument("--dot", metavar="FILE", help="write the graph as Graphviz text")
+    parser.add_argument(
+        "--graph", metavar="FILE", help="write the graph, with what this table says, as ONNX for Netron"
+    )
     options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    from tvm_qat.package.files import check_writable
+
+    for path in filter(None, (args.dot, args.graph)):
+        check_writable(path)
     with console.progress() as show:
         report = tq.inspect(args.model, args.target, **options.model_options(args), progress=show)
+    _write_graphs(report, args)
     if args.json:
         console.print_json({"model": args.model, **report.to_json()})
     else:
         print_report(report)
     return 0
+
+
+def _write_graphs(report: Report, args: argparse.Namespace) -> None:
+    from tvm_qat.package.files import write_atomically
+    from tvm_qat.report.graph import to_dot, to_onnx
+
+    if args.dot:
+        write_atomically(args.dot, to_dot(report).encode())
+    if args.graph:
+        write_atomically(args.graph, to_onnx(report).SerializeToString(deterministic=True))
 
 
 def print_report(report: Report) -> None:
@@ -106,14 +124,6 @@ def _dtypes(layer: Layer) -> str:
 
 
 def _grids(tensors: tuple[Tensor, ...]) -> str:
+    from tvm_qat.report.graph import short
+
     return ", ".join(short(tensor.qparams) for tensor in tensors if tensor.qparams is not None)
-
-
-def short(params: QParams) -> str:
-    """`0.0235`, `0.0235 z3` with a zero point, `0.0021..0.0148 @0` per channel on axis 0."""
-    low, high = float(params.scale.min()), float(params.scale.max())
-    zeros = {int(zero) for zero in params.zero_point.reshape(-1)}
-    zero = "" if zeros == {0} else f" z{zeros.pop()}" if len(zeros) == 1 else " z.."
-    if params.per_channel:
-        return f"{low:.3g}..{high:.3g}{zero} @{params.axis}"
-    return f"{low:.3g}{zero}"

@@ -20,6 +20,8 @@ from tvm_qat.ir import (
     is_const,
     op_name,
     operands,
+    shape_of,
+    shape_of_type,
     tvm,
 )
 from tvm_qat.qnn.table import OPS
@@ -57,19 +59,31 @@ class FlatCall:
 
 @dataclass(frozen=True)
 class Flat:
-    """inputs : the model's names of its parameters. outputs : what the model returns."""
+    """inputs : the model's names of its parameters. outputs : what the model returns.
+
+    dims : main's names of the dimensions that composite functions call otherwise.
+    """
 
     calls: tuple[FlatCall, ...]
     inputs: dict[Var, str]
     outputs: tuple[Var, ...]
+    dims: dict[Any, str]
+
+    def shape(self, ty: Any) -> tuple[int | str, ...]:
+        """Of a tensor's type; unknown dimensions by name, none if not even the rank is known."""
+        sizes = shape_of_type(ty) or ()
+        return tuple(size if isinstance(size, int) else self.dims.get(size, str(size)) for size in sizes)
 
 
 @dataclass
 class _Names:
-    """alias : variables that are another name of one, or of several (a tuple). makers : calls by result."""
+    """alias : variables that are another name of one, or of several (a tuple). makers : calls by result.
+    dims : see Flat.
+    """
 
     alias: dict[Var, tuple[Expr, ...]] = field(default_factory=dict)
     makers: dict[Var, FlatCall] = field(default_factory=dict)
+    dims: dict[Any, str] = field(default_factory=dict)
 
     def of(self, expr: Expr) -> tuple[Expr, ...]:
         """The variables and constants that an operand stands for."""
@@ -102,7 +116,7 @@ def flatten(mod: IRModule) -> Flat:
     given = main.attrs["input_names"] if main.attrs is not None and "input_names" in main.attrs else ()
     shown = [str(name) for name in given] or [param.name for param in main.params]
     outputs = tuple(part for part in names.of(main.body.body) if isinstance(part, Var))
-    return Flat(tuple(calls), dict(zip(main.params, shown, strict=True)), outputs)
+    return Flat(tuple(calls), dict(zip(main.params, shown, strict=True)), outputs, names.dims)
 
 
 def _of_binding(mod: IRModule, binding: Any, names: _Names, number: int) -> Iterator[FlatCall]:
@@ -110,6 +124,9 @@ def _of_binding(mod: IRModule, binding: Any, names: _Names, number: int) -> Iter
     if inner is not None:
         for param, arg in zip(inner.params, value.args, strict=True):
             names.alias[param] = names.of(arg)
+            for own, size in zip(shape_of(param) or (), shape_of(arg) or (), strict=False):
+                if not isinstance(own, int):
+                    names.dims.setdefault(own, str(size))
         for each in bindings_of(inner):
             if isinstance(each.value, Call):
                 yield _flat(each, names, number)

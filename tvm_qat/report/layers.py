@@ -16,7 +16,7 @@ from tvm_qat.kernels import gather_islands
 from tvm_qat.marks import node_kinds
 from tvm_qat.passes.fold.values import CODES
 from tvm_qat.qnn.table import OPS
-from tvm_qat.report.flat import FlatCall, flatten
+from tvm_qat.report.flat import Flat, FlatCall, flatten
 from tvm_qat.report.grids import grids_of
 from tvm_qat.report.macs import macs_of
 from tvm_qat.report.removed import Removed, removed_nodes
@@ -126,7 +126,7 @@ def report_of(
         groups.setdefault(source_of(call.call) or nameless, []).append(call)
     names = {call: name for name, calls in groups.items() for call in calls}
     reasons = _reasons(notes)
-    layers = [_layer(name, calls, reasons.get(name)) for name, calls in groups.items()]
+    layers = [_layer(flat, name, calls, reasons.get(name)) for name, calls in groups.items()]
     edges = edges_of(flat, names, grids_of(flat, notes), views_of(flat.calls, chosen))
     runs = runs_of(groups, {name: _worker(calls) for name, calls in groups.items()}, chosen)
     kinds = node_kinds(mod)
@@ -150,10 +150,10 @@ def _reasons(notes: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _layer(name: str, calls: Sequence[FlatCall], reason: tuple[str, str] | None) -> Layer:
+def _layer(flat: Flat, name: str, calls: Sequence[FlatCall], reason: tuple[str, str] | None) -> Layer:
     worker = _worker(calls)
     integer = _is_integer(worker)
-    shape = tuple(size if isinstance(size, int) else str(size) for size in shape_of(worker.results[-1]) or ())
+    shape = flat.shape(worker.results[-1].ty) if shape_of(worker.results[-1]) is not None else ()
     why = ("", "") if integer else reason or (_MOVED if worker.op in _LAYOUT else _UNEXPLAINED)
     macs = sum(macs_of(call.call) for call in calls)
     return Layer(name, worker.op, integer, _dtype(worker), macs, shape, *why)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.ir import Expr, TensorType, TupleType, Var, is_const, shape_of_type, source_of
+from tvm_qat.ir import Expr, TensorType, TupleType, Var, is_const, source_of
 from tvm_qat.qparams import QParams
 from tvm_qat.report.flat import Flat, FlatCall
 from tvm_qat.report.grids import Grids
@@ -109,16 +109,12 @@ class _Walk:
         """Several where a call's result is a tuple."""
         source = self.names[maker] if maker is not None else self.flat.inputs.get(expr, source_of(expr) or "")
         for ty in _types(expr):
-            yield Tensor(source, str(ty.dtype), _shape(ty), self.grids.get(expr))
+            yield Tensor(source, str(ty.dtype), self.flat.shape(ty), self.grids.get(expr))
 
 
 def _types(expr: Expr) -> Sequence[Any]:
     types = list(expr.ty.fields) if isinstance(expr.ty, TupleType) else [expr.ty]
     return [ty for ty in types if isinstance(ty, TensorType) and str(ty.dtype)]
-
-
-def _shape(ty: Any) -> tuple[int | str, ...]:
-    return tuple(size if isinstance(size, int) else str(size) for size in shape_of_type(ty) or ())
 
 
 def _size(shape: Sequence[int | str]) -> int:
