@@ -6,10 +6,11 @@ import pytest
 
 from tvm_qat.kernels.blocking import dot_blocking
 from tvm_qat.kernels.isa import DOT_PRODUCTS
+from tvm_qat.kernels.isa_arm import ARM_DOT_PRODUCTS
 from tvm_qat.kernels.line import Line, pixels_of_line
 from tvm_qat.kernels.linear_spec import rows_spec
 
-ISA = {isa.name: isa for isa in DOT_PRODUCTS}
+ISA = {isa.name: isa for isa in (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS)}
 
 
 def test_an_activation_that_a_later_step_reads_for_the_next_pixel_is_kept() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from tests.kernels.linear_cases import conv_case, integers
 from tests.kernels.pointwise_cases import S8, U8
 from tests.kernels.reduction_cases import pool_case
 from tests.kernels.test_dot import dense
+from tests.support.assembly import X86, inner_loops, spills
 from tvm_qat.ir import relax, tvm
 from tvm_qat.qnn import build as qnn
 
@@ -86,87 +86,6 @@ def others() -> list[Case]:
     ]
 
 
-def inner_loops(assembly: str) -> list[list[str]]:
-    """The bodies of loops that hold no other loop, and no call or return: what checks arguments has none."""
-    blocks, follow = _flow(assembly)
-    found = [[line for label in loop for line in blocks[label]] for loop in _innermost(set(blocks), follow)]
-    return [body for body in found if not any(re.match("call|ret", line) for line in body)]
-
-
-def _flow(assembly: str) -> tuple[dict[str, list[str]], dict[str, set[str]]]:
-    """Instructions of each block, and the blocks that may follow it; a block ends at a label or jump."""
-    blocks: dict[str, list[str]] = {}
-    follow: dict[str, set[str]] = {}
-    here = ""
-    for i, text in enumerate(assembly.splitlines()):
-        line = text.split("#")[0].strip()
-        label = line[:-1] if line.endswith(":") else None
-        if label is not None:
-            if here:
-                follow[here].add(label)
-            here = label
-            blocks[here], follow[here] = [], set()
-        elif line and not line.startswith(".") and here:
-            blocks[here].append(line)
-            jump = re.match(r"j(\w+)\s+(\S+)", line)
-            if jump:
-                follow[here].add(jump[2])
-                after = f"after {i}"
-                blocks[after], follow[after] = [], set()
-                if jump[1] != "mp":
-                    follow[here].add(after)
-                here = after
-            elif line.startswith("ret"):
-                here = ""
-    return blocks, follow
-
-
-def _innermost(blocks: set[str], follow: dict[str, set[str]]) -> list[list[str]]:
-    """The loops among `blocks` that hold none, each in the order of the assembly."""
-    found = []
-    for loop in _cycles(blocks, follow):
-        entered = {to for at, ends in follow.items() if at not in loop for to in ends if to in loop}
-        inner = _innermost(loop - (entered or set(sorted(loop)[:1])), follow)
-        found += inner or [[label for label in follow if label in loop]]
-    return found
-
-
-def _cycles(blocks: set[str], follow: dict[str, set[str]]) -> list[set[str]]:
-    """The largest sets of blocks in which each leads to each, by two walks (Kosaraju)."""
-    before: dict[str, set[str]] = {label: set() for label in blocks}
-    for label in blocks:
-        for to in follow[label] & blocks:
-            before[to].add(label)
-    ended = _walk(sorted(blocks), {label: follow[label] & blocks for label in blocks})
-    found = []
-    seen: set[str] = set()
-    for label in reversed(ended):
-        part = set(_walk([label], before, seen))
-        if len(part) > 1 or (part and label in follow[label]):
-            found.append(part)
-    return found
-
-
-def _walk(starts: list[str], follow: dict[str, set[str]], seen: set[str] | None = None) -> list[str]:
-    """What can be reached and was not `seen`, in the order in which walks end; adds it to `seen`."""
-    seen = set() if seen is None else seen
-    ended: list[str] = []
-    path = [(start, False) for start in reversed(starts)]
-    while path:
-        label, done = path.pop()
-        if done:
-            ended.append(label)
-        elif label not in seen:
-            seen.add(label)
-            path.append((label, True))
-            path += [(to, False) for to in follow[label] - seen]
-    return ended
-
-
-def spills(body: list[str]) -> list[str]:
-    return [line for line in body if re.match(r"v?mov\w+\s+%[xyz]mm\d+, .*\(%rsp", line)]
-
-
 def _assembly(cases: list[Case], cpu: str) -> str:
     target = tvm.target.Target({"kind": "llvm", "mcpu": cpu})
     executable = compiled_module(module_of(cases), target)
@@ -175,21 +94,21 @@ def _assembly(cases: list[Case], cpu: str) -> str:
 
 @pytest.mark.parametrize("cpu", _INSTRUCTION)
 def test_sums_of_products_stay_in_registers(cpu: str) -> None:
-    loops = inner_loops(_assembly(products(), cpu))
+    loops = inner_loops(_assembly(products(), cpu), X86)
     adding = [body for body in loops if any(_INSTRUCTION[cpu] in line for line in body)]
     assert adding
-    assert not [found for body in loops if (found := spills(body))]
+    assert not [found for body in loops if (found := spills(body, X86))]
 
 
 @pytest.mark.parametrize("cpu", _INSTRUCTION)
 def test_other_kernels_stay_in_registers(cpu: str) -> None:
-    loops = inner_loops(_assembly(others(), cpu))
+    loops = inner_loops(_assembly(others(), cpu), X86)
     assert len(loops) >= len(others())
-    assert not [found for body in loops if (found := spills(body))]
+    assert not [found for body in loops if (found := spills(body, X86))]
 
 
 def test_a_spill_would_be_found() -> None:
     loop = ["vpdpbusd %zmm1, %zmm2, %zmm3", "vmovups %zmm3, 64(%rsp)", "vmovups %zmm3, (%rax)"]
     outer = ["f:", ".LBB0_1:", "xorl %eax, %eax", ".LBB0_2:", *loop, "jne .LBB0_2", "jne .LBB0_1", "retq"]
-    assert inner_loops("\n".join(outer)) == [[*loop, "jne .LBB0_2"]]
-    assert spills(loop) == loop[1:2]
+    assert inner_loops("\n".join(outer), X86) == [[*loop, "jne .LBB0_2"]]
+    assert spills(loop, X86) == loop[1:2]

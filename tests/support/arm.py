@@ -26,12 +26,14 @@ needs_arm = [
 ]
 """In CI it must have run: without it these tests fail instead of being left out."""
 
-PROCESSORS = {"neon": "cortex-a72"}
-"""Levels of aarch64, and qemu's name of a processor that has just that."""
+LEVELS = {"neon": ("neon",), "dotprod": ("neon", "dotprod"), "i8mm": ("neon", "dotprod", "i8mm")}
+"""Of aarch64: features by LLVM's names."""
+PROCESSORS = {"neon": "cortex-a72", "dotprod": "neoverse-n1", "i8mm": "max"}
+"""qemu's names of processors that have them, and of the first two, no more."""
 
 
 def target(level: str) -> dict[str, Any]:
-    return {"kind": "llvm", "mtriple": TRIPLE, "mattr": [f"+{level}"]}
+    return {"kind": "llvm", "mtriple": TRIPLE, "mattr": [f"+{name}" for name in LEVELS[level]]}
 
 
 def run_on_arm(

@@ -53,6 +53,9 @@ def _is_x86(target: Any) -> bool:
 def choose_blocking(target: Any, outer: int) -> Blocking:
     """The fastest tile for `outer` output channels, counting the lanes that would idle."""
     rows: Sequence[Blocking] = _BY_WIDTH[vector_bits(target)]
+    if not _is_x86(target):
+        # Sums in all of 32 registers: x86 adds from memory, where others would have to load.
+        rows = [row for row in rows if row.channels * row.pixels < 32 * vector_bits(target) // 32]
     return max(rows, key=lambda b: b.rate * outer / (-(-outer // b.channels) * b.channels))
 
 

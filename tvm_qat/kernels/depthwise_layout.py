@@ -45,7 +45,7 @@ def channel_blocks(channels: int, isa: DotProduct) -> tuple[int, list[Block]]:
     size = 4 * isa.lanes
     full, left = divmod(channels, size)
     rest: list[Block] = []
-    width = size // 2
+    width = max(size // 2, CHUNK)
     while left > 0:
         if left >= width or width == CHUNK:
             first = min(channels - left, channels - width)

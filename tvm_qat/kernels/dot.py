@@ -8,13 +8,12 @@ adds `depth` products to every accumulator:
         x        = depth activations of a pixel, in every lane
         acc[p,j] = dot(acc[p,j], x, w[j])
 
-Where the channels are no multiple of `depth`, the last step reads the last `depth` of them again,
-with zero weights for those that were added already: nothing is read beyond a row.
+Where the channels are no whole steps, the last ones are read again: see `runs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from tvm_qat.kernels.line import Line, line_of
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
+from tvm_qat.kernels.runs import Load, last_loads, step_starts, whole_loads
 
 _tir = tvm.tirx
 
@@ -53,9 +53,8 @@ class DotBody(LinearBody):
         spec, isa = self.spec, self.isa
         n, d, h, w = origin
         depth, height, width = spec.axes
-        run = spec.run
-        whole, rest = divmod(run, isa.depth)
-        steps = whole + bool(rest)
+        whole, last = whole_loads(isa, spec.run), last_loads(isa, spec.run)
+        steps = len(step_starts(isa, spec.run))
         at = n * self.blocks + block if self.per_batch else block
         first = (block // self.blocks) * spec.inner if spec.groups > 1 else 0
         taps = (depth.kernel, height.kernel, 1 if spec.merges_columns else width.kernel)
@@ -69,19 +68,19 @@ class DotBody(LinearBody):
             row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
             columns = [(w + p) * width.stride + kw * width.dilation for p in range(pixels)]
 
-            def step(index: PrimExpr, offset: PrimExpr) -> None:
-                self._step(acc, (at, kd, kh, kw * steps + index), row, columns, first + offset)
+            def load(first_step: PrimExpr, offset: PrimExpr, one: Load | None = None) -> None:
+                self._load(acc, (at, kd, kh, kw * steps + first_step), row, columns, first + offset, one)
 
-            unroll = line.unroll if whole >= 2 * isa.unroll else 1
+            unroll = line.unroll if whole >= 2 * line.unroll else 1
             with line.loop(whole // unroll, steps) as i:
                 if meanwhile is not None:
                     meanwhile(i, whole // unroll)
                 for u in range(unroll):
-                    step(i * unroll + u, (i * unroll + u) * isa.depth)
+                    load((i * unroll + u) * isa.steps, (i * unroll + u) * isa.reach)
             for k in range(whole - whole % unroll, whole):
-                step(k, k * isa.depth)
-            if rest:
-                step(whole, run - isa.depth)
+                load(k * isa.steps, k * isa.reach)
+            for one in last:
+                load(one.step, one.first, one)
 
     def _line(self, pixels: int) -> Line:
         return line_of(self.isa, self.spec, pixels, self.blocking.channels // self.isa.lanes)
@@ -106,18 +105,38 @@ class DotBody(LinearBody):
         with tb.serial(_tir.max(0, top), _tir.min(height.kernel, height.size + top)) as kh:
             yield kh
 
-    def _step(
-        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, offset: PrimExpr
-    ) -> None:
+    def _load(
+        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, offset: PrimExpr,
+        one: Load | None = None,
+    ) -> None:  # fmt: skip
+        """Adds the steps of one load, a whole one or `one`. at : of the first of them among the weights."""
         isa = self.isa
-        vectors = self.blocking.channels // isa.lanes
-        width = isa.lanes * isa.depth
+        one = one or Load(0, isa.steps, 0, 0)
+        data = self._activations(row, columns, offset, isa.depth * one.steps)
+        *outer, step = at
+        for i in range(one.used, one.steps):
+            self._step(acc, (*outer, step + i - one.used), [each[i] for each in data])
+
+    def _activations(
+        self, row: Coordinates, columns: Coordinates, offset: PrimExpr, count: int
+    ) -> list[list[PrimExpr]]:
+        """Those of each vector of accumulators' pixels, for each step of a load of `count`."""
+        isa = self.isa
+        return [
+            isa.spread([self.source.vector((*row, column, offset), count)], isa.lanes) for column in columns
+        ]
+
+    def _step(self, acc: Registers, at: Coordinates, data: Sequence[PrimExpr]) -> None:
+        """acc, data : of each pixel, or pair of pixels."""
+        isa = self.isa
+        vectors = self.blocking.channels // isa.channels
+        width = isa.channels * isa.depth
         weights = [self.weights.vload([*at, j * width], f"{isa.weight}x{width}") for j in range(vectors)]
-        for p, column in enumerate(columns):
-            data = isa.spread(self.source.vector((*row, column, offset), isa.depth), isa.lanes)
-            for j, weight in enumerate(weights):
-                total = isa.dot(acc[p].vload([j * isa.lanes], f"int32x{isa.lanes}"), data, weight)
-                tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
+        places = [(p, j) for p in range(len(data)) for j in range(vectors)]
+        # Activations of several steps are kept in registers, so weights come one after the other.
+        for p, j in sorted(places, key=lambda place: place[1]) if isa.steps > 1 else places:
+            total = isa.dot(acc[p].vload([j * isa.lanes], f"int32x{isa.lanes}"), data[p], weights[j])
+            tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
 
     def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
         """Four vectors at once, of one pixel or several, are narrowed by the instruction set's packs."""

@@ -20,6 +20,7 @@ from tvm_qat.kernels.dot import DotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.loops import loops, worth_threads
+from tvm_qat.kernels.runs import step_starts, whole_loads
 
 _tir = tvm.tirx
 _ROWS = 4
@@ -61,11 +62,10 @@ class RightSide:
     def pack(self) -> tuple[Any, Any]:
         """(int8 [batch * blocks, 1, 1, steps, channels * 4], int32 sums of columns).
 
-        The last step ends with the last row; rows that it repeats, and columns beyond the last,
-        are zeros.
+        Rows that are read again at the end (see `runs`), and columns beyond the last, are zeros.
         """
         blocks, lanes = -(-self.outer // self.channels), self.isa.lanes
-        steps = -(-self.inner // _ROWS)
+        steps = len(step_starts(self.isa, self.inner))
         packed = workspace((self.batch * blocks, 1, 1, steps, self.channels * _ROWS), "int8")
         sums = workspace((self.batch * blocks * self.channels,), "int32")
         with loops((self.batch, blocks), worth_threads((self.batch, self.inner, self.outer))) as (n, block):
@@ -110,7 +110,7 @@ class RightSide:
                 tb.buffer_store(packed, four, [at, 0, 0, index, _tir.Ramp((first + lane) * _ROWS, 1, _ROWS)])
 
         self._steps(copy if self.by_columns else interleave)
-        with tb.serial(0, -(-self.inner // _ROWS)) as i:
+        with tb.serial(0, len(step_starts(self.isa, self.inner))) as i:
             ones = _tir.Broadcast(ex.int32(_ONES), lanes)
             values = packed.vload(target(i), f"int8x{lanes * _ROWS}")
             added = self.isa.dot(total.vload([0], f"int32x{lanes}"), ones, values)
@@ -121,11 +121,13 @@ class RightSide:
 
     def _steps(self, step: Callable[[PrimExpr, PrimExpr, int], None]) -> None:
         """step(index, first row, rows that count: the last ones)."""
-        whole, rest = divmod(self.inner, _ROWS)
+        starts = step_starts(self.isa, self.inner)
+        whole = whole_loads(self.isa, self.inner) * self.isa.steps
         with tb.serial(0, whole) as i:
             step(i, i * _ROWS, _ROWS)
-        if rest:
-            step(ex.int32(whole), ex.int32(self.inner - _ROWS), rest)
+        for index in range(whole, len(starts)):
+            first, kept = starts[index]
+            step(ex.int32(index), ex.int32(first), kept)
 
     def _down(self, n: PrimExpr, row: PrimExpr, column: PrimExpr, kept: int) -> PrimExpr:
         """Four rows of a column that is contiguous; the last `kept` count."""

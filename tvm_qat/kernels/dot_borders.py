@@ -46,8 +46,9 @@ def skips_borders(spec: LinearSpec, isa: DotProduct) -> bool:
     rows = not height.needs_padding or (height.kernel > 1 and height.dilation == 1)
     known = isinstance(width.size, int) and isinstance(width.out, int)
     dense = not depth.needs_padding and height.spread == width.spread == 1
-    steps, rest = divmod(spec.inner, isa.depth)
-    return spec.channels_last and dense and rows and known and not rest and steps >= 2 * isa.unroll
+    loads, rest = divmod(spec.inner, isa.reach)
+    enough = not rest and loads >= 2 * isa.unroll and isa.pixels == 1
+    return spec.channels_last and dense and rows and known and enough
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,10 @@ class BorderDotBody(DotBody):
     ) -> None:
         """Adds neighbouring columns of the kernel to the pixels that they serve."""
         spec, isa = self.spec, self.isa
-        before, steps = (spec.inner * count // isa.depth for count in (taps.start, len(taps)))
+        before, count = (spec.inner * many // isa.reach for many in (taps.start, len(taps)))
         first = (tap[0] // self.blocks) * spec.inner if spec.groups > 1 else 0
-        unroll = isa.unroll if steps % isa.unroll == 0 else 1
-        with loops((steps // unroll,)) as (i,):
+        unroll = isa.unroll if count % isa.unroll == 0 else 1
+        with loops((count // unroll,)) as (i,):
             for u in range(unroll):
-                step = i * unroll + u
-                self._step(acc, (*tap, before + step), row, columns, first + step * isa.depth)
+                at = (*tap, (before + i * unroll + u) * isa.steps)
+                self._load(acc, at, row, columns, first + (i * unroll + u) * isa.reach)

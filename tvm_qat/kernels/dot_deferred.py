@@ -41,8 +41,8 @@ def defers(spec: LinearSpec, blocking: Blocking, isa: DotProduct) -> bool:
     """Whether one tap does it all, in two turns of the inner loop at least; its weights stay in the
     nearest cache, for smaller tiles read them more often; and a pixel's block fills the packs."""
     taps = (*spec.kernel[:2], 1 if spec.merges_columns else spec.kernel[2])
-    near = 2 * isa.unroll * isa.depth <= spec.run and spec.run * blocking.channels <= _NEAR
-    packs = isa.narrow is not None and blocking.channels == 4 * isa.lanes
+    near = 2 * isa.unroll * isa.reach <= spec.run and spec.run * blocking.channels <= _NEAR
+    packs = isa.defers and blocking.channels == 4 * isa.lanes
     return packs and near and taps == (1, 1, 1)
 
 

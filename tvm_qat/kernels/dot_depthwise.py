@@ -144,7 +144,7 @@ class DepthwiseDotBody:
         halves = (False, True)
         pairs = [[_unpack(vectors[i], vectors[i + 1], size, 1, high) for i in (0, 2)] for high in halves]
         fours = [_unpack(pair[0], pair[1], size, 2, high) for pair in pairs for high in halves]
-        return [_tir.reinterpret(f"int32x{self.isa.lanes}", four) for four in fours]
+        return [_tir.reinterpret(f"{self.zero.ty.dtype}x{size}", four) for four in fours]
 
     def _column(self, row: Coordinates | None, column: PrimExpr, block: Block) -> PrimExpr:
         """The block's channels at `column`, and at those of its other groups of pixels."""

@@ -46,6 +46,7 @@ def passes_over_columns(spec: LinearSpec, isa: DotProduct) -> bool:
     width = spec.axes[2]
     known = (
         isa.narrow is not None
+        and isa.pixels == 1
         and isinstance(width.size, int)
         and isinstance(width.out, int)
         and width.out > 1
@@ -53,7 +54,7 @@ def passes_over_columns(spec: LinearSpec, isa: DotProduct) -> bool:
     if not known or not spec.merges_columns or width.spread > 1 or min(width.before, width.after) < 0:
         return False
     left, right = _outside(width)
-    return 0 < left + right < width.kernel and spec.inner % (isa.depth * isa.unroll) == 0
+    return 0 < left + right < width.kernel and spec.inner % (isa.reach * isa.unroll) == 0
 
 
 def ring_parts(spec: LinearSpec, weights: Array, zero_point: int, channels: int) -> Array:
@@ -127,13 +128,13 @@ class RingDotBody(DotBody):
     ) -> None:  # fmt: skip
         """Columns [low, high) of the kernel for some pixels."""
         isa = self.isa
-        turns = self.spec.inner // (isa.depth * isa.unroll)
+        turns = self.spec.inner // (isa.reach * isa.unroll)
         if not acc:
             return
         with tb.serial(low * turns, high * turns) as turn:
             for u in range(isa.unroll):
-                step = turn * isa.unroll + u
-                self._step(acc, (*at, step), row, columns, step * isa.depth)
+                load = turn * isa.unroll + u
+                self._load(acc, (*at, load * isa.steps), row, columns, load * isa.reach)
 
     def _add_part(self, acc: Registers, at: Coordinates, block: PrimExpr) -> None:
         channels, lanes = self.blocking.channels, self.isa.lanes

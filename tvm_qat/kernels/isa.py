@@ -28,12 +28,17 @@ class DotProduct:
 
     features : LLVM's names of what the processor must have. lanes : accumulators of one vector.
     depth : products added by one instruction. data : dtypes of activations that it takes as they
-    are; int8 where that is missing is copied as uint8, 128 higher. weight : dtype of the packed weights.
-    spread : (`depth` activations, lanes) -> int32 vector with them in every lane. dot : (acc, such a
-    vector, weights) -> acc. tiles : (pixels, vectors of channels) that fit the registers, best
-    first. unroll : steps in one turn of the inner loop, at most. registers : vectors that the
-    processor has. adds_apart : products are added to acc by an instruction of its own. narrow :
-    None where the compiler's own code is as good.
+    are; int8 and uint8 where that is missing are copied as the other, 128 higher or lower. weight :
+    dtype of the packed weights. spread : (a load of activations of each pixel, lanes) -> for each step
+    that they bring, a vector with its activations in every lane. dot : (acc, such a vector, weights) ->
+    acc. tiles : (pixels, vectors of channels) that fit the registers, best first. unroll : loads in one
+    turn of the inner loop, at most. registers : vectors that the processor has. adds_apart : products
+    are added to acc by an instruction of its own. narrow : None where the compiler's own code is as good.
+
+    steps : that one load of activations brings. pixels : whose sums share a vector of accumulators,
+    one after the other. epilogue : registers that one takes: two for scales, four for bounds, zero
+    point and mask, two for values. defers : whether epilogues inside the next tile's loop were measured
+    to be faster.
     """
 
     name: str
@@ -42,17 +47,40 @@ class DotProduct:
     depth: int
     data: tuple[str, ...]
     weight: str
-    spread: Callable[[PrimExpr, int], PrimExpr]
+    spread: Callable[[Sequence[PrimExpr], int], list[PrimExpr]]
     dot: Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]
     tiles: tuple[tuple[int, int], ...]
     unroll: int
     registers: int
     adds_apart: bool = False
     narrow: Narrow | None = None
+    steps: int = 1
+    pixels: int = 1
+    epilogue: int = 8
+    defers: bool = False
+
+    @property
+    def reach(self) -> int:
+        """Activations of a load."""
+        return self.depth * self.steps
+
+    @property
+    def channels(self) -> int:
+        """Of a vector of accumulators, and of weights."""
+        return self.lanes // self.pixels
+
+    @property
+    def adds_bytes_by_channel(self) -> bool:
+        """Whether a lane adds four bytes of one channel, as depthwise kernels and attention want."""
+        return self.depth == 4 and self.pixels == 1
 
     def flips(self, dtype: str) -> bool:
         """Whether activations of this dtype must be copied with their sign bit flipped."""
-        return dtype == "int8" and dtype not in self.data
+        return dtype in ("int8", "uint8") and dtype not in self.data
+
+    def moves(self, dtype: str) -> int:
+        """What that copy, and so the zero point, is higher."""
+        return (128 if dtype == "int8" else -128) if self.flips(dtype) else 0
 
     def runs_on(self, target: object) -> bool:
         """Whether the target's processor has it."""
@@ -66,13 +94,15 @@ def _intrinsic(dtype: str, name: str, *args: PrimExpr) -> PrimExpr:
     return _tir.call_llvm_pure_intrin(dtype, name, *args)
 
 
-def _four_bytes(data: PrimExpr, lanes: int) -> PrimExpr:
-    return _tir.Broadcast(_tir.reinterpret("int32", data), lanes)
+def _four_bytes(loads: Sequence[PrimExpr], lanes: int) -> list[PrimExpr]:
+    (data,) = loads
+    return [_tir.Broadcast(_tir.reinterpret("int32", data), lanes)]
 
 
-def _two_words(data: PrimExpr, lanes: int) -> PrimExpr:
+def _two_words(loads: Sequence[PrimExpr], lanes: int) -> list[PrimExpr]:
     """Two bytes, widened to 16 bits each."""
-    return _tir.Broadcast(_tir.reinterpret("int32", _tir.Cast("int16x2", data)), lanes)
+    (data,) = loads
+    return [_tir.Broadcast(_tir.reinterpret("int32", _tir.Cast("int16x2", data)), lanes)]
 
 
 def _vpdpbusd(bits: int) -> Callable[[PrimExpr, PrimExpr, PrimExpr], PrimExpr]:
@@ -118,7 +148,7 @@ def _pack_512(parts: Sequence[PrimExpr], zero_point: PrimExpr | None, dtype: str
 DOT_PRODUCTS = (
     DotProduct(
         "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
-        ((6, 4), (8, 3), (10, 2), (14, 1)), 4, 32, narrow=_pack_512,
+        ((6, 4), (8, 3), (10, 2), (14, 1)), 4, 32, narrow=_pack_512, defers=True,
     ),
     DotProduct(
         "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),
@@ -127,7 +157,7 @@ DOT_PRODUCTS = (
     DotProduct(
         "avx512bw", ("avx512bw",), 16, 2, ("uint8", "int8"), "int16", _two_words,
         _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((4, 4), (8, 2), (12, 1)), 2, 32,
-        adds_apart=True, narrow=_pack_512,
+        adds_apart=True, narrow=_pack_512, defers=True,
     ),
     DotProduct(
         "avx2", ("avx2",), 8, 2, ("uint8", "int8"), "int16", _two_words,

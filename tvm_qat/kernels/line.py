@@ -5,6 +5,9 @@ activation once for all the steps that read it, and keeps it; it adds products i
 keeps those; and the epilogue's constants come to stand beside the sums. A line needs
 
     sums + max(weights of a step + an activation + activations kept for later, the epilogue)
+
+where a load brings the activations of one step; where it brings several, those of all pixels and one
+vector of weights take the place of the first two.
 """
 
 from __future__ import annotations
@@ -20,18 +23,16 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import loops, product
+from tvm_qat.kernels.runs import load_starts, whole_loads
 
 _WRITTEN_OUT = 300
 """Dot products of a loop that LLVM writes out, at most (its threshold is 300 instructions)."""
-_EPILOGUE = 8
-"""Registers of an epilogue: two for scales, four for bounds, zero point and mask, two for values."""
 
 
 def pixels_of_line(isa: DotProduct, spec: LinearSpec, pixels: int, vectors: int) -> int:
     """At most `pixels`, as many as fit where a tap has too few steps for a loop over them."""
-    whole, rest = divmod(spec.run, isa.depth)
-    steps, taps = whole + bool(rest), spec.kernel[:2] if spec.merges_columns else spec.kernel
-    if whole > 1:
+    steps, taps = -(-spec.run // isa.depth), spec.kernel[:2] if spec.merges_columns else spec.kernel
+    if whole_loads(isa, spec.run) > 1:
         return pixels
     for count in range(pixels, 1, -1):
         line = line_of(isa, spec, count, vectors)
@@ -87,19 +88,20 @@ class Line:
         """What `steps` steps written out need, with an epilogue behind them."""
         sums = self.pixels * self.vectors
         products = sums if self.isa.adds_apart and steps > 1 else 0
-        return max(self.body(steps), sums + products + _EPILOGUE)
+        return max(self.body(steps), sums + products + self.isa.epilogue)
 
     def body(self, steps: int) -> int:
         """The same without an epilogue."""
         sums = self.pixels * self.vectors
         products = sums if self.isa.adds_apart and steps > self.isa.unroll else 0
-        return sums + self.vectors + 1 + self._kept(steps) + products
+        # See `DotBody._step`: either the weights of a step are held, or the activations of one.
+        held = self.vectors + 1 if self.isa.steps == 1 else self.pixels + 1
+        return sums + held + self._kept(steps) + products
 
     def _kept(self, steps: int) -> int:
-        """Activations that a later step reads again, for the next pixels: the most at one time."""
-        depth, steps = self.isa.depth, min(steps, -(-self.run // self.isa.depth))
-        starts = [min(step * depth, self.run - depth) for step in range(steps)]
+        """Loads of activations that are wanted again, for the next pixels: the most at one time."""
+        starts = load_starts(self.isa, self.run)[: -(-steps // self.isa.steps)]
         loads = [[p * self.apart + start for p in range(self.pixels)] for start in starts]
-        last = {element: step for step, row in enumerate(loads) for element in row}
-        first = {element: step for step, row in reversed([*enumerate(loads)]) for element in row}
-        return max(sum(first[e] <= step < last[e] for e in last) for step in range(steps))
+        last = {element: i for i, row in enumerate(loads) for element in row}
+        first = {element: i for i, row in reversed([*enumerate(loads)]) for element in row}
+        return max(sum(first[e] <= i < last[e] for e in last) for i in range(len(loads)))

@@ -12,6 +12,7 @@ from tvm_qat.kernels.dot_batched import BatchedDotBody, RightSide
 from tvm_qat.kernels.dot_borders import BorderDotBody
 from tvm_qat.kernels.dot_deferred import DeferredDotBody, deferred_blocking, defers
 from tvm_qat.kernels.dot_depthwise import DepthwiseDotBody
+from tvm_qat.kernels.dot_pairs import PairedDotBody
 from tvm_qat.kernels.dot_ring import RingDotBody
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -21,7 +22,7 @@ from tvm_qat.kernels.linear_plan import LinearPlan, plan_linear
 from tvm_qat.kernels.linear_spec import LinearSpec, rows_spec
 from tvm_qat.kernels.loops import decode, product
 from tvm_qat.kernels.operands import Operand, Site, broadcast_index, is_one
-from tvm_qat.kernels.padding import flipped, flipped_copy, packed_weights, padded_activations
+from tvm_qat.kernels.padding import OTHER_SIGN, flipped, flipped_copy, packed_weights, padded_activations
 
 
 def build_linear(fused: Fused, target: Any, isa: DotProduct | None = None) -> Kernel:
@@ -144,7 +145,8 @@ def _copy(plan: LinearPlan, data: Any, zero: PrimExpr) -> Any:
 
     if not plan.flips:
         return padded_activations(spec, plan.data.dtype, zero, read, read_flat)
-    return padded_activations(spec, "uint8", zero + ex.int32(128), read, read_flat)
+    moved = ex.int32(plan.moved)
+    return padded_activations(spec, OTHER_SIGN[plan.data.dtype], zero + moved, read, read_flat)
 
 
 def _centre(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr | None:
@@ -212,7 +214,7 @@ def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, 
         else:
             DepthwiseDotBody(
                 spec.of_padded if plan.copies else spec, plan.blocking, source, weights, initial, sink,
-                plan.isa, ex.cast(_zero(plan, buffers), "uint8"), plan.zero is None, plan.packs,
+                plan.isa, ex.cast(_zero(plan, buffers), source.buffer.dtype), plan.zero is None, plan.packs,
             ).emit()  # fmt: skip
     elif plan.isa is not None:
         _run_dot(plan, plan.isa, spec, source, buffers, initial, sink)
@@ -225,12 +227,15 @@ def _run_dot(
     initial: Callable[[PrimExpr], PrimExpr], sink: Sink,
 ) -> None:  # fmt: skip
     """A product with constant weights."""
-    body, blocking, weights = DotBody, plan.blocking, _weights(plan, buffers)
+    body: type[DotBody] = DotBody
+    blocking, weights = plan.blocking, _weights(plan, buffers)
     if plan.ring is not None:
         parts = buffers[plan.ring.name]
         RingDotBody(spec, blocking, source, weights, initial, sink, isa=isa, parts=parts).emit()
         return
-    if plan.skips_borders:
+    if isa.pixels == 2:
+        body = PairedDotBody
+    elif plan.skips_borders:
         body = BorderDotBody
     elif defers(spec, blocking, isa):
         body, blocking = DeferredDotBody, deferred_blocking(blocking)
@@ -253,7 +258,7 @@ def _run_batched(
     )  # fmt: skip
     packed, sums = side.pack()
     zero = _zero(plan, buffers)
-    offset = zero + ex.int32(128) if plan.flips else zero
+    offset = zero + ex.int32(plan.moved) if plan.flips else zero
     BatchedDotBody(
         spec,
         plan.blocking,

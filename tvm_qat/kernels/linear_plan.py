@@ -74,6 +74,11 @@ class LinearPlan:
         return self.isa is not None and self.isa.flips(self.data.dtype)
 
     @property
+    def moved(self) -> int:
+        """What those of the copy are higher."""
+        return 0 if self.isa is None else self.isa.moves(self.data.dtype)
+
+    @property
     def skips_borders(self) -> bool:
         """Whether taps beyond the border are passed over; depthwise kernels do that in their own way."""
         zeros = self.zero is None and not self.flips and self.constant_weight and self.spec.needs_padding
@@ -101,7 +106,7 @@ def suits_dot(fused: Fused, isa: DotProduct) -> bool:
         return False
     if spec.depthwise:
         known = all(isinstance(size, int) for size in (spec.axes[2].size, spec.axes[2].out))
-        enough = isa.depth == 4 and spec.channels_last and spec.groups >= CHUNK and known
+        enough = isa.adds_bytes_by_channel and spec.channels_last and spec.groups >= CHUNK and known
     else:
         enough = spec.run >= isa.depth
     if not enough:
@@ -115,7 +120,8 @@ def _suits_batched(call: Any, spec: LinearSpec, isa: DotProduct) -> bool:
     """Whether a right side known at run time can be packed: int8, symmetric, of known size."""
     symmetric = is_const(call.args[3]) and not np.any(array_of(call.args[3]))
     known = isinstance(spec.inner, int) and isinstance(spec.outer, int)
-    return isa.depth == 4 and symmetric and known and spec.inner >= 4 and dtype_of(call.args[1]) == "int8"
+    bytes_ = isa.adds_bytes_by_channel and dtype_of(call.args[1]) == "int8"
+    return bytes_ and symmetric and known and spec.inner >= isa.depth
 
 
 def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | None = None) -> LinearPlan:
@@ -133,7 +139,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
         weight, kernel_zero = operands.tensor(const(_packed(spec, weights, lanes, depthwise, isa))), None
         # A flipped sign bit moves the activations by 128, and so their zero point.
-        moved = 128 if isa is not None and isa.flips(data.dtype) else 0
+        moved = 0 if isa is None else isa.moves(data.dtype)
         order = channels_in_order(spec.groups, isa) if depthwise and isa is not None else slice(None)
         initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
         operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
@@ -198,7 +204,7 @@ def _blocking(target: Any, spec: LinearSpec, depthwise: bool, isa: DotProduct | 
 def _has_short_rows(spec: LinearSpec, isa: DotProduct) -> bool:
     """Whether the activations of one tap are too few, or no whole steps, for a loop of their own."""
     taps = product(spec.kernel[:2]) if spec.merges_columns else product(spec.kernel)
-    whole, rest = divmod(spec.run, isa.depth)
+    whole, rest = divmod(spec.run, isa.reach)
     return taps != 1 and (rest != 0 or whole < 2 * isa.unroll)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear_spec import LinearSpec
+from tvm_qat.kernels.runs import split_runs
 from tvm_qat.qnn.arithmetic import Array, spread
 
 
@@ -51,9 +52,7 @@ def pack(weights: Array, channels: int) -> Array:
 def pack_dot(spec: LinearSpec, weights: Array, channels: int, isa: DotProduct) -> Array:
     """[groups, outer, D, H, W, inner] -> [blocks, D, H, taps * steps, channels * depth].
 
-    A step holds `depth` neighbouring inputs of each channel of a block. If the inputs of a tap are
-    no multiple of depth, its last step ends with the last input and repeats some before it: those
-    were added already, so their weights there are zero.
+    A step holds `depth` neighbouring inputs of each channel of a block, see `runs`.
     """
     groups, outer, depth, height, width, inner = weights.shape
     blocks = -(-outer // channels)
@@ -61,12 +60,7 @@ def pack_dot(spec: LinearSpec, weights: Array, channels: int, isa: DotProduct) -
     padded[:, :outer] = weights
     taps = 1 if spec.merges_columns else width
     runs = padded.reshape(groups * blocks, channels, depth, height, taps, spec.run)
-    whole, rest = divmod(spec.run, isa.depth)
-    steps = np.zeros((*runs.shape[:-1], whole + bool(rest), isa.depth), weights.dtype)
-    steps[..., :whole, :] = runs[..., : whole * isa.depth].reshape(*runs.shape[:-1], whole, isa.depth)
-    if rest:
-        steps[..., whole, isa.depth - rest :] = runs[..., whole * isa.depth :]
-    ordered = np.moveaxis(steps, 1, -2)
+    ordered = np.moveaxis(split_runs(isa, runs), 1, -2)  # [..., taps, steps, channels, depth]
     return np.ascontiguousarray(
         ordered.reshape(groups * blocks, depth, height, -1, channels * isa.depth)
     ).astype(isa.weight)

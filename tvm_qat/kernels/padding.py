@@ -51,14 +51,18 @@ def padded_activations(
     return padded
 
 
+OTHER_SIGN = {"int8": "uint8", "uint8": "int8"}
+
+
 def flipped(x: PrimExpr) -> PrimExpr:
-    """An int8 as the uint8 that is 128 higher: its sign bit flipped."""
-    return _tir.bitwise_xor(_tir.Cast("uint8", x), _tir.IntImm("uint8", 128))
+    """An int8 as the uint8 that is 128 higher, a uint8 as the int8 that is 128 lower: its top bit flipped."""
+    bits = _tir.bitwise_xor(_tir.Cast("uint8", x), _tir.IntImm("uint8", 128))
+    return ex.cast(bits, OTHER_SIGN[str(x.ty.dtype)])
 
 
 def flipped_copy(data: Any) -> Any:
-    """A flat int8 buffer as uint8, 128 higher."""
-    copy = workspace(data.shape, "uint8")
+    """A flat buffer of bytes, all `flipped`."""
+    copy = workspace(data.shape, OTHER_SIGN[str(data.dtype)])
     (size,) = data.shape
     chunk = 4096
     with loops((_tir.floordiv(size + (chunk - 1), chunk),), worth_threads((size,))) as (block,):

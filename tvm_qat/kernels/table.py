@@ -16,6 +16,7 @@ from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
 from tvm_qat.kernels.float_terms import FLOAT_TERMS
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DOT_PRODUCTS, DotProduct
+from tvm_qat.kernels.isa_arm import ARM_DOT_PRODUCTS
 from tvm_qat.kernels.linear_build import build_linear
 from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
@@ -75,7 +76,7 @@ _ELEMENTWISE = (*_of_kind("pointwise", "boundary", "training"), *FLOAT_TERMS)
 
 
 KERNELS: tuple[KernelRow, ...] = (
-    *map(_dot_row, DOT_PRODUCTS),
+    *map(_dot_row, (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS)),
     KernelRow("plain_any_matmul", ("qnn.dense", "qnn.batch_matmul"), _of_unknown_size, build_any_matmul),
     KernelRow("plain_linear", _of_kind("linear"), _any_llvm, build_linear),
     KernelRow("plain_avg_pool", ("qnn.avg_pool",), _any_llvm, build_avg_pool),

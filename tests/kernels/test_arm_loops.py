@@ -1,0 +1,98 @@
+"""What kernels compile to for aarch64: the right instructions, few others, and no vector on the stack."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from tests.kernels.harness import Case, compiled_module, module_of
+from tests.kernels.test_dot import dense
+from tests.kernels.test_spills import others, products
+from tests.support.arm import target
+from tests.support.assembly import ARM, inner_loops, spills
+from tvm_qat.ir import tvm
+
+_MACS = {"smlal": 4, "smlal2": 4, "sdot": 16, "usdot": 16, "smmla": 32, "usmmla": 32}
+"""Products that an instruction adds."""
+
+_IDEAL = {
+    # 6 rows by 16 channels: 24 products, 1.5 loads of activations, 4 of weights in pairs, in 4 turns a loop
+    "dotprod": (96 + 6 + 8 + 4) / (6 * 16 * 16),
+    # the same, 8 turns, with activations widened
+    "neon": (192 + 6 + 6 + 16 + 4) / (6 * 16 * 8),
+    # 4 rows by 16 channels: 16 products, 2 loads of activations, 2 zips, 4 loads of weights in pairs, twice
+    "i8mm": (32 + 4 + 4 + 8 + 4) / (4 * 16 * 16),
+}
+"""Instructions per multiply-accumulate of the best tile that registers allow, loop control included."""
+
+PROCESSORS = [
+    *(("generic", level) for level in _IDEAL),
+    ("cortex-a53", "neon"), ("cortex-a72", "neon"), ("cortex-a76", "dotprod"), ("neoverse-n1", "dotprod"),
+    ("neoverse-n2", "i8mm"), ("apple-m2", "i8mm"),
+]  # fmt: skip
+
+
+def loops_of(cases: list[Case], cpu: str, level: str) -> list[list[str]]:
+    made = compiled_module(module_of(cases), tvm.target.Target({**target(level), "mcpu": cpu}))
+    return inner_loops(str(made.mod.imports[0].inspect_source("asm")), ARM)
+
+
+def products_in(body: list[str]) -> int:
+    names = Counter(line.split()[0] for line in body)
+    return sum(macs * names[name] for name, macs in _MACS.items())
+
+
+@pytest.mark.parametrize("level", _IDEAL)
+def test_sums_of_products_stay_in_registers(level: str) -> None:
+    """As LLVM schedules for no processor in particular; for some it puts sums of a few short loops aside."""
+    loops = loops_of(products(), "generic", level)
+    assert sum(products_in(body) > 0 for body in loops) >= 20
+    assert not [found for body in loops if (found := spills(body, ARM))]
+
+
+@pytest.mark.parametrize("level", _IDEAL)
+def test_other_kernels_stay_in_registers(level: str) -> None:
+    loops = loops_of(others(), "generic", level)
+    assert len(loops) >= len(others())
+    assert not [found for body in loops if (found := spills(body, ARM))]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(("cpu", "level"), PROCESSORS)
+def test_instructions_per_product_are_near_the_ideal(cpu: str, level: str, dtype: str) -> None:
+    loops = loops_of([dense("long", 60, 512, 192, dtype)], cpu, level)
+    (body,) = [body for body in loops if products_in(body)]
+    assert not spills(body, ARM)
+    assert len(body) / products_in(body) <= 1.15 * _IDEAL[level]
+
+
+@pytest.mark.parametrize(
+    ("level", "dtype", "instruction"),
+    [
+        ("neon", "uint8", "smlal"),
+        ("dotprod", "uint8", "sdot"),
+        ("i8mm", "int8", "smmla"),
+        ("i8mm", "uint8", "usmmla"),
+    ],
+)
+def test_the_best_instruction_of_a_level_is_used(level: str, dtype: str, instruction: str) -> None:
+    loops = loops_of([dense("long", 60, 512, 192, dtype)], "generic", level)
+    (body,) = [body for body in loops if products_in(body)]
+    assert {line.split()[0] for line in body} & set(_MACS) == {instruction}
+
+
+def test_a_spill_would_be_found() -> None:
+    loop = ["sdot v0.4s, v1.16b, v2.4b[0]", "stp q1, q2, [sp, #32]", "str q3, [x0]"]
+    outer = [
+        "f:",
+        ".LBB0_1:",
+        "mov x0, #0 // x",
+        ".LBB0_2:",
+        *loop,
+        "b.ne .LBB0_2",
+        "cbnz x1, .LBB0_1",
+        "ret",
+    ]
+    assert inner_loops("\n".join(outer), ARM) == [[*loop, "b.ne .LBB0_2"]]
+    assert spills(loop, ARM) == loop[1:2]
