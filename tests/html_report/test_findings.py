@@ -35,6 +35,17 @@ def test_ties_alone_are_a_note_behind_a_range_that_is_too_wide():
     assert levels["Range"]["level"] == "warn"
 
 
+def test_another_engine_that_differs_is_no_fault():
+    found = with_fault("reference", "fc2/add", replace(NOISY, tie_share=0.0))
+    (stage,) = [stage for stage in found.stages if stage.name == "reference"]
+    other = replace(stage, against="onnxruntime")
+    shown = document(replace(verified(), stages=(*verified().stages, other)))
+    lines = {line["title"]: line for line in shown["findings"]}
+    assert lines["Reference against onnxruntime"]["level"] == "note"
+    assert lines["Reference against onnxruntime"]["layer"] == "fc2/add"
+    assert lines["Reference against simulation"]["level"] == "good"
+
+
 def test_without_a_fault_every_line_says_what_was_looked_at():
     found = replace(verified(), quantizers=tuple(replace(q, warnings=()) for q in verified().quantizers))
     lines = {line["title"]: line for line in document(found)["findings"]}

@@ -47,6 +47,15 @@ def test_a_long_edge_has_a_point_in_every_row_it_passes_and_goes_around_nodes():
         assert abs(x - node[0]) > 50
 
 
+def test_edges_from_one_node_share_their_way():
+    """An attention mask is read by every layer of a transformer."""
+    edges = [(i, i + 1) for i in range(39)] + [(0, i) for i in range(4, 40, 4)]
+    layout = layout_of([100.0] * 40, edges)
+    longest = layout.routes[-1]
+    for route in layout.routes[39:]:
+        assert route[:-1] == longest[: len(route) - 1]
+
+
 def test_a_chain_is_straight_and_two_inputs_stand_right_above_their_reader():
     chain = layout_of([60.0, 120.0, 90.0], [(0, 1), (1, 2)])
     assert len({round(x, 6) for x, _ in chain.places}) == 1

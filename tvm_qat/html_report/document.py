@@ -154,7 +154,7 @@ def _plain(quantizer: Quantizer) -> Row:
 
 def _drawn(graph: Graph, place: Mapping[str, int]) -> Row:
     labels = [shortened(node.name, _LONGEST) for node in graph.nodes]
-    widths = [max(64.0, len(label) * _LETTER + _MARGIN) for label in labels]
+    widths = [max(88.0, len(label) * _LETTER + _MARGIN) for label in labels]
     layout = layout_of(widths, graph.edges)
     nodes = [
         {

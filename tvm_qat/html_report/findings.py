@@ -15,6 +15,8 @@ from tvm_qat.verification.health import Quantizer
 
 _LEVELS = ("bad", "warn", "note", "good")
 
+_FIRST = "the first layer that differs by more than ties explain; what follows may inherit it"
+
 Finding = dict[str, Any]
 
 
@@ -61,24 +63,28 @@ def _stages(found: Verification) -> Iterator[Finding]:
             continue
         yield _finding(_gravity(stage), between, worst.name, _in_words(worst, stage), "difference")
         first = found.summaries[f"{stage.name}_vs_{stage.against}"].first_layer
-        if first is not None and first != worst.name and _gravity(stage) != "note":
-            text = "the first layer that differs by more than ties explain; what follows may inherit it"
+        if first is not None and first != worst.name and (_gravity(stage) != "note" or _foreign(stage)):
+            text = "the first layer that differs" if _foreign(stage) else _FIRST
             yield _finding(_gravity(stage), f"{between}, first", first, text, "difference")
 
 
 def _gravity(stage: Stage) -> str:
     """Compiled code may not differ at all; other stages by ties, and by float arithmetic in floats.
 
-    Another engine may round otherwise: what it does is nobody's fault, beyond a step it is worth a look.
+    Another engine may round otherwise, and its layers inherit what earlier ones did: no fault of ours.
     """
     if stage.against == "reference":
         return "bad"
+    if _foreign(stage):
+        return "note"
     on_grid = [layer.figures for layer in stage.layers if layer.figures.max_steps is not None]
-    if stage.against != "simulation":
-        return "warn" if any((figures.max_steps or 0) > 1 for figures in on_grid) else "note"
     if any(figures.unexplained and (figures.max_steps or 0) > 1 for figures in on_grid):
         return "bad"
     return "warn" if any(figures.unexplained for figures in on_grid) else "note"
+
+
+def _foreign(stage: Stage) -> bool:
+    return stage.against not in ("simulation", "reference")
 
 
 def _in_words(layer: Layer, stage: Stage) -> str:
@@ -90,8 +96,9 @@ def _in_words(layer: Layer, stage: Stage) -> str:
         ties = f"; ties explain {figures.tie_share:.0%}" if stage.against == "simulation" else ""
     else:
         size, ties = f"by at most {100 * (figures.max_relative or 0.0):.2g}% of its largest value", ""
-    ofall = f", {figures.noise / total:.0%} of the noise that layers add" if total else ""
-    return f"{_percent(share)} of its elements differ {size}{ties}{ofall}"
+    rest = f", {figures.noise / total:.0%} of the noise that layers add" if total else ""
+    rest = ", with what it inherits" if _foreign(stage) else rest
+    return f"{_percent(share)} of its elements differ {size}{ties}{rest}"
 
 
 def _percent(share: float) -> str:
@@ -125,7 +132,7 @@ def _float(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
         text = f"all {len(rows)} layers run on integers"
         yield _finding("good", "Float", None, text, "coverage")
         return
-    worst = max(left, key=lambda row: row["macs"])
+    worst = max(left, key=lambda row: (row["macs"], row["activation_bytes"]))
     share = sum(row["macs"] for row in left) / total if total else 0.0
     level = "warn" if worst["macs"] else "note"
     remedy = f"; {worst['remedy']}" if worst["remedy"] else ""

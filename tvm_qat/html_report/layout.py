@@ -1,8 +1,8 @@
 """Where the nodes of a graph are drawn: in rows from top to bottom, each below all that it reads.
 
 Rows by longest path, order within a row by the mean place of the neighbours (a few sweeps up and
-down), places as near to the mean of the neighbours as the widths allow. An edge over several rows
-has a point of its own in each, as if a narrow node stood there, so that it leads around nodes.
+down), places as near to the mean of the neighbours as the widths allow. Edges from one node over
+several rows share a point in each, as if a narrow node stood there, so that they lead around nodes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-ROW, GAP, LANE = 64.0, 24.0, 14.0
-"""Height of a row, space between two nodes, width of an edge that passes a row."""
+ROW, GAP, LANE = 64.0, 24.0, 10.0
+"""Height of a row, space between two nodes, width of edges that pass a row."""
 
 _SWEEPS = 6
 
@@ -34,7 +34,8 @@ def layout_of(widths: Sequence[float], edges: Sequence[tuple[int, int]]) -> Layo
     """
     row = _rows(len(widths), edges)
     sizes = list(widths)
-    chains = [_chain(edge, row, sizes) for edge in edges]
+    lanes: dict[tuple[int, int], int] = {}
+    chains = [_chain(edge, row, sizes, lanes) for edge in edges]
     neighbours = _neighbours(len(sizes), chains, row)
     rows: list[list[int]] = [[] for _ in range(max(row, default=-1) + 1)]
     for node, number in enumerate(row):
@@ -63,14 +64,18 @@ def _rows(count: int, edges: Sequence[tuple[int, int]]) -> list[int]:
     return row
 
 
-def _chain(edge: tuple[int, int], row: list[int], sizes: list[float]) -> list[int]:
-    """The nodes that an edge leads over; makes a narrow one in each row that it passes."""
+def _chain(
+    edge: tuple[int, int], row: list[int], sizes: list[float], lanes: dict[tuple[int, int], int]
+) -> list[int]:
+    """The nodes that an edge leads over. lanes : the narrow one of a source in a row, made as needed."""
     source, reader = edge
     passed = range(row[source] + 1, row[reader])
-    made = range(len(sizes), len(sizes) + len(passed))
-    row += passed
-    sizes += [LANE] * len(passed)
-    return [source, *made, reader]
+    for number in passed:
+        if (source, number) not in lanes:
+            lanes[source, number] = len(sizes)
+            row.append(number)
+            sizes.append(LANE)
+    return [source, *(lanes[source, number] for number in passed), reader]
 
 
 def _neighbours(
@@ -81,7 +86,7 @@ def _neighbours(
     below: list[list[int]] = [[] for _ in range(count)]
     for chain in chains:
         for a, b in pairwise(chain):
-            if row[a] < row[b]:
+            if row[a] < row[b] and a not in above[b]:
                 above[b].append(a)
                 below[a].append(b)
     return above, below
@@ -122,7 +127,9 @@ def _apart(wishes: Sequence[float], nodes: Sequence[int], sizes: Sequence[float]
     room, taken = 0.0, []
     for i, node in enumerate(nodes):
         if i:
-            room += (sizes[nodes[i - 1]] + sizes[node]) / 2 + GAP
+            left = nodes[i - 1]
+            gap = 0.0 if sizes[left] == sizes[node] == LANE else GAP
+            room += (sizes[left] + sizes[node]) / 2 + gap
         taken.append(room)
     runs: list[tuple[float, int]] = []
     for wish, used in zip(wishes, taken, strict=True):

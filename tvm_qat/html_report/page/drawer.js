@@ -55,7 +55,7 @@ function other(place, layer) {
 // Tensors with the layers that they come from or stand for, and their grids.
 function tensors(list) {
   if (!list?.length) return "";
-  return h("ul", { class: "plain" }, list.map((tensor) => {
+  return h("ul", { class: "tensors" }, list.map((tensor) => {
     const zero = tensor.zero_point && tensor.zero_point.some((value) => value !== 0) ? `, zero point ${range(tensor.zero_point)}` : "";
     const grid = tensor.scale ? `, scale ${range(tensor.scale)}${zero}` : "";
     return h("li", {}, layerLink(tensor.layer, tensor.source), h("div", { class: "muted" }, `${tensor.dtype} ${shape(tensor.shape)}${grid}`));
