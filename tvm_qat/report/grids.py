@@ -1,8 +1,8 @@
 """What the integers of a folded module mean: the grid of each tensor.
 
 Sums of products carry no scales, and a table knows nothing of grids; so the grids are gathered from
-what stands around: what operators say themselves (quantize, requantize, add...), for operands of
-sums what folding noted of them, and then whatever passes through operators that only move or select
+what stands around: what operators say themselves (quantize, requantize, add...), for products and
+tables what folding noted of them, and then whatever passes through operators that only move or select
 elements.
 """
 
@@ -37,7 +37,7 @@ def grids_of(flat: Flat, notes: Sequence[Mapping[str, str]] = ()) -> Grids:
             grids.setdefault(tensor, params)
     noted = {note["node"]: note["text"] for note in reversed(notes) if note["kind"] == GRIDS}
     for call in flat.calls:
-        for tensor, params in _of_product(call, noted):
+        for tensor, params in chain(_of_product(call, noted), _of_table(call, noted)):
             grids.setdefault(tensor, params)
     for call in chain(flat.calls, reversed(flat.calls)):
         _pass_on(call, grids)
@@ -72,6 +72,16 @@ def _of_product(call: FlatCall, noted: Mapping[str, str]) -> Iterator[tuple[Expr
         yield call.data[0], data
     if weight.dtype == dtype_of(call.data[1]):
         yield call.data[1], weight.with_(axis=_output_axis(call)) if weight.per_channel else weight
+
+
+def _of_table(call: FlatCall, noted: Mapping[str, str]) -> Iterator[tuple[Expr, QParams]]:
+    """The grids of operand and result."""
+    text = noted.get(source_of(call.call) or "")
+    if text is not None and call.op == "qnn.lut":
+        grids = (QParams(**params) for params in json.loads(text))
+        for tensor, grid in zip((call.data[0], call.var), grids, strict=True):
+            if grid.dtype == dtype_of(tensor):
+                yield tensor, grid
 
 
 def _output_axis(call: FlatCall) -> int:

@@ -20,7 +20,13 @@ from tvm_qat.qparams import STORAGE_RANGE, QParams
 
 INT32_MAX = 2**31 - 1
 GRIDS = "grids"
-"""Kind of the note with the grids of a product's operands, in JSON: the sums do not say them."""
+"""Kind of the note with two grids, in JSON, that the integer operator does not say: of a product's operands,
+or of a table's operand and result."""
+
+
+def grids_note(first: QParams, second: QParams) -> str:
+    return json.dumps([first.to_json(), second.to_json()])
+
 
 _WHOLE = 2.0**-10
 """Of a step of a sum: what a bias may be off that counts as a whole number of them."""
@@ -135,7 +141,7 @@ def _accumulator(
     bound = _greatest_sum(x, w, taps, walk)
     if bound is None or bound > INT32_MAX:
         return Skip("overflow", "its sum could overflow 32 bits; quantize with fewer bits")
-    walk.note(GRIDS, "", json.dumps([x.params.to_json(), w.params.to_json()]))
+    walk.note(GRIDS, "", grids_note(x.params, w.params))
     scale = litert.product_scale(x, w, op_name(q))
     params = QParams(scale, dtype="int32", axis=axis if scale.ndim else None)
     exact = litert.of_sum(op_name(q), x.params.dtype)

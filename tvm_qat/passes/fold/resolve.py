@@ -81,6 +81,7 @@ def _resolve(walk: Walk, value: Pending, target: QParams, rounding: str, formula
     table = _table(value, target, rounding, formula)
     if table is not None:
         source, entries = table
+        walk.note(linear.GRIDS, "", linear.grids_note(source.params, target), value.source)
         return walk.emit(build.lut(source.q, entries), value.source)
     if target.per_channel:
         return Skip("per-channel", "its result is quantized per channel")
