@@ -71,6 +71,7 @@ def test_own_models_give_the_same_bytes_on_every_cpu_level_and_thread_count(name
     _assert_same_bits(DEMO / f"{name}.onnx")
 
 
+@pytest.mark.slow
 @needs_corpus
 @pytest.mark.corpus
 @pytest.mark.parametrize("name", ["kws_ref_model", "resnet"])

@@ -47,6 +47,7 @@ def test_other_fused_anchors_equal_the_reference(target: str) -> None:
     check_exact(fused_cases.other_cases(), TARGETS[target])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_number_of_threads_does_not_change_a_bit(threads: int) -> None:
     """In a process of its own: TVM reads the number of threads when it starts."""
