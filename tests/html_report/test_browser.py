@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.browser import Page, browser, needs_chromium
-from tests.support.verified import document, with_fault
+from tests.support.verified import document, verified, with_fault
 from tvm_qat.html_report.layout import layout_of
 from tvm_qat.html_report.page import page_of
+from tvm_qat.verification import Accuracy
 
 pytestmark = needs_chromium
 
@@ -58,6 +60,15 @@ def test_the_worst_layer_is_named_in_the_first_screen(show: Any):
     )
     assert any("fc2/add" in text and "3 steps" in text for text in largest)
     assert page.run("document.querySelectorAll('#difference .column.top').length") > 0
+
+
+def test_the_verdict_and_the_accuracy_are_told(show: Any):
+    accuracy = {name: Accuracy(0.75, 0.99) for name in ("simulation", "reference", "compiled")}
+    found = replace(verified(), accuracy=accuracy, failures=("fc1 is 3 steps from the simulation",))
+    text = show(document(found)).run("document.body.innerText")
+    assert "✕ failed" in text and "fc1 is 3 steps from the simulation" in text
+    assert "75% top-1" in text and "top-5 99%" in text
+    assert "✓ passed" in show(document()).run("document.body.innerText")
 
 
 @pytest.mark.parametrize("width", [1280, 800, 420])

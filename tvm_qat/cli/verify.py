@@ -64,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
         text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(args.output, (text + "\n").encode())
     if args.report:
-        tq.write_report(found, args.report)
+        with console.progress() as show:
+            show("time of each kernel", 0.0)
+            tq.write_report(found, args.report)
     if args.json:
         console.print_json(document)
     else:
