@@ -6,12 +6,14 @@ from collections import Counter
 
 import pytest
 
+from tests.kernels.drawn_cases import drawn_linear
 from tests.kernels.harness import Case, compiled_module, module_of
 from tests.kernels.test_dot import dense
 from tests.kernels.test_spills import others, products
-from tests.support.arm import target
+from tests.support.arm import LEVELS, target
 from tests.support.assembly import ARM, inner_loops, spills
 from tvm_qat.ir import tvm
+from tvm_qat.kernels import chosen_kernels, lower
 
 _MACS = {"smlal": 4, "smlal2": 4, "sdot": 16, "usdot": 16, "smmla": 32, "usmmla": 32}
 """Products that an instruction adds."""
@@ -96,3 +98,12 @@ def test_a_spill_would_be_found() -> None:
     ]
     assert inner_loops("\n".join(outer), ARM) == [[*loop, "b.ne .LBB0_2"]]
     assert spills(loop, ARM) == loop[1:2]
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted"), [("neon", {"neon"}), ("dotprod", {"dotprod"}), ("i8mm", {"i8mm", "usdot"})]
+)
+def test_what_is_drawn_under_qemu_takes_every_kernel_of_a_level(level: str, wanted: set[str]) -> None:
+    cases = drawn_linear(10 + list(LEVELS).index(level))
+    rows = chosen_kernels(lower(module_of(cases), tvm.target.Target(target(level))))
+    assert {row["isa"] for row in rows} >= wanted
