@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import tvm_qat as tq
@@ -42,10 +43,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", metavar="HTML", help="write a page with plots, ranges, times and the graph; times kernels"
     )
+    parser.add_argument(
+        "--reduce", metavar="ONNX",
+        help="write the smallest part of the model that still differs or fails, its inputs beside it as .npz",
+    )  # fmt: skip
     options.add_model_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.reduce is None:
+        return _verify(args)
+    from tvm_qat.verification import reduce
+
+    reduce.inputs_beside(args.reduce)
+    reduce.reducible(args.model, **options.model_options(args))
+    try:
+        code = _verify(args)
+    except reduce.FAULTS:
+        _reduce(args)
+        raise
+    if code:
+        _reduce(args)
+    else:
+        print(f"nothing differs: {args.reduce} is not written", file=sys.stderr)
+    return code
+
+
+def _reduce(args: argparse.Namespace) -> None:
+    """Write the smallest part of a model that `verify` found at fault."""
+    from tvm_qat.cli.arrays import read_npz
+    from tvm_qat.verification import reduce
+
+    with console.progress() as show:
+        found = reduce.reduce(
+            args.model, read_npz(args.inputs) if args.inputs else None, target=args.target,
+            seed=args.seed, samples=args.samples, max_steps=args.max_steps, progress=show,
+            **options.model_options(args),
+        )  # fmt: skip
+    if found is None:
+        print(f"no single input shows it in a layer: {args.reduce} is not written", file=sys.stderr)
+        return
+    found.write(args.reduce)
+    size = f"{len(found.nodes)} of {found.whole} nodes: {', '.join(found.nodes)}"
+    print(f"wrote {args.reduce} and {reduce.inputs_beside(args.reduce)}, {size}", file=sys.stderr)
+    print(f"they show: {found.symptom}", file=sys.stderr)
+
+
+def _verify(args: argparse.Namespace) -> int:
     from tvm_qat.cli.arrays import read_npz
     from tvm_qat.package.files import check_writable, write_atomically
 

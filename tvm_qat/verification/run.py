@@ -75,7 +75,7 @@ def verify(
     imports, passes = split(options)
     source = keep_float(_source(model, **imports), passes.keep_float, passes.only_int8)
     drawing = None if data is not None else (samples or SAMPLES, seed)
-    source, runs, count = _with_data(source, data, drawing)
+    source, runs, count = with_data(source, data, drawing)
     classes = _labels(labels, count)
     show("passes", 0.2 * _PREPARED)
     modules = modules_of(source, rounding=passes.rounding, disabled=passes.disabled_passes)
@@ -107,7 +107,7 @@ def _source(model: Any, **options: Unpack[ImportKeywords]) -> IRModule:
     return as_module(model, **options)
 
 
-def _with_data(
+def with_data(
     source: IRModule, data: Mapping[str, Any] | None, drawing: tuple[int, int] | None
 ) -> tuple[IRModule, list[dict[str, Array]], int]:
     """The module with known shapes, the inputs one after the other, and the number of samples.
