@@ -100,3 +100,11 @@ def test_what_cannot_be_reduced_is_refused_first(call: Call, tmp_path: Path, mod
     refused = call("verify", model, "--reduce", tmp_path / out)
     assert refused.code == 4 and refused.refused_in_one_line and "onnx" in refused.err.lower()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_model_itself_is_never_overwritten(call: Call, tmp_path: Path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(Path(MLP).read_bytes())
+    refused = call("verify", model, "--reduce", tmp_path / "." / "model.onnx")
+    assert refused.code == 4 and "is read as well" in refused.err
+    assert model.read_bytes() == Path(MLP).read_bytes() and list(tmp_path.iterdir()) == [model]

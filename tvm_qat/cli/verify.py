@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tvm_qat as tq
@@ -55,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args)
     from tvm_qat.verification import reduce
 
-    reduce.inputs_beside(args.reduce)
+    for written in (args.reduce, reduce.inputs_beside(args.reduce)):
+        if Path(written).resolve() in [Path(read).resolve() for read in (args.model, args.inputs) if read]:
+            raise InputError(located("is read as well", file=written, remedy="write the part elsewhere"))
     reduce.reducible(args.model, **options.model_options(args))
     try:
         code = _verify(args)
