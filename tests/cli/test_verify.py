@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tests.cli.conftest import MODEL, Call
+from tests.support.graphs import calls_of
 from tests.verification.network import planted, with_operand
 from tvm_qat import pipeline
+from tvm_qat.ir import IRModule, op_name, source_of
 
+REQUANTIZE = "qnn.requantize"
 FIGURES = {
     "elements", "differing", "max_steps", "mean_steps", "max_relative", "mean_relative", "tie_share",
     "cosine", "sqnr_db",
@@ -88,6 +91,7 @@ def test_limits_decide_the_exit_code(call: Call, tmp_path: Path):
         (("-i", "missing.npz"), 4),
         (("--max-steps", "-1"), 2),
         (("--min-agreement", "2"), 2),
+        (("--suggest", "few"), 2),
         (("--rounding", "sideways"), 4),
     ],
 )
@@ -135,3 +139,26 @@ def test_a_missed_limit_ends_with_exit_code_1(
     assert summary["reference_vs_simulation"]["first_layer"] == "fc3/add"
     assert summary["reference_vs_simulation"]["tie_share"] < 1
     assert summary["compiled_vs_reference"]["differing"] == 0
+
+
+def test_a_suggestion_is_a_flag_that_helps(call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The sum of the second product is wrong: its product stays on integers, its bias is added in float."""
+    fault = with_operand("input_scale", lambda scale: scale * 3)
+    cancel = pipeline.PASSES["cancel_requantize_pairs"]
+
+    def faulty(mod: IRModule) -> IRModule:
+        free = all(source_of(call) != "fc2/add" for call in calls_of(mod) if op_name(call) == REQUANTIZE)
+        return cancel(mod) if free else planted(cancel(mod), "fc2/add", REQUANTIZE, fault)
+
+    monkeypatch.setitem(pipeline.PASSES, "cancel_requantize_pairs", faulty)
+    path = tmp_path / "out.json"
+    common = ("verify", MODEL, "--samples", "2", "--target", "llvm", "--suggest", "0.5")
+    shown = call(*common, "-o", path)
+    found = json.loads(path.read_text())["suggestion"]
+    assert found["layers"] == found["keep_float"] == ["fc2/add"]
+    assert found["before"] > 0.5 >= found["after"] and found["reached"] and found["fewest"]
+    assert found["trials"][0] == {"keep_float": [], "max_steps": found["before"]}
+    assert {"keep_float": ["fc2/add"], "max_steps": found["after"]} in found["trials"]
+    assert "suggestion                 1 layer, " in shown.out and "--keep-float fc2/add\n" in shown.out
+    helped = call(*common, "--keep-float", "fc2/add")
+    assert helped.code == 0 and "none is needed" in helped.out

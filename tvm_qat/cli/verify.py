@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,13 @@ from tvm_qat.cli import console, options
 from tvm_qat.errors import InputError, located
 
 if TYPE_CHECKING:
-    from tvm_qat.verification import Layer, Stage, Summary, Verification
+    from tvm_qat.verification import Layer, Stage, Suggestion, Summary, Verification
 
 _MOST_ROWS = 40
 """Of a table for people; the JSON holds all."""
+
+_MOST_NAMES = 4
+"""Of nodes in a row."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-agreement", metavar="X", type=_share,
         help="fail if a smaller share of outputs has its greatest element where the simulation has it",
+    )  # fmt: skip
+    parser.add_argument(
+        "--suggest", metavar="STEPS", type=_number,
+        help="find the fewest layers to keep in float so that no output is more steps from the simulation",
     )  # fmt: skip
     parser.add_argument("--profile", action="store_true", help="time the kernels too, for --json")
     parser.add_argument("--against", metavar="E", help="also compare: onnxruntime, litert or torch")
@@ -103,7 +112,7 @@ def _verify(args: argparse.Namespace) -> int:
             args.model, read_npz(args.inputs) if args.inputs else None,
             labels=_labels(args.labels) if args.labels else None, target=args.target, seed=args.seed,
             samples=args.samples, max_steps=args.max_steps, min_agreement=args.min_agreement,
-            against=args.against, profile=args.profile,
+            against=args.against, profile=args.profile, suggest=args.suggest,
             **options.model_options(args), progress=show,
         )  # fmt: skip
     document = found.to_json()
@@ -118,6 +127,8 @@ def _verify(args: argparse.Namespace) -> int:
         console.print_json(document)
     else:
         print_verification(found)
+        if found.suggestion is not None:
+            print_suggestion(found.suggestion)
     return 0 if found.passed else 1
 
 
@@ -172,6 +183,38 @@ def print_verification(found: Verification) -> None:
         print(f"{f'accuracy, {name}':<26} top-1 {accuracy.top1:.2%}{top5}")
     for failure in found.failures:
         print(f"failed                     {failure}")
+
+
+def print_suggestion(found: Suggestion) -> None:
+    """What was tried, and the flag that does what is suggested."""
+    rows = [(_some(trial.keep_float), f"{trial.max_steps:.3g}") for trial in found.trials]
+    print()
+    console.out().print(console.table(None, [("kept in float", "left"), ("outputs: most", "right")], rows))
+    print()
+    for part, line in enumerate(_suggested(found)):
+        print(f"{'' if part else 'suggestion':<26} {line}")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return (", ".join(names[:_MOST_NAMES]) or "nothing") + (f" and {more} more" if more > 0 else "")
+
+
+def _suggested(found: Suggestion) -> Iterator[str]:
+    was, limit = f"{found.before:.3g} steps from the simulation", f"{found.within:g}"
+    if found.before <= found.within:
+        yield f"none is needed: outputs are at most {was}, the limit is {limit}"
+        return
+    if not found.reached:
+        yield f"no set of layers brings the outputs within {limit} steps"
+    if not found.layers:
+        yield f"nothing that was tried brings them nearer: they are {was}"
+        return
+    number = f"{len(found.layers)} layer{'s' if len(found.layers) > 1 else ''}"
+    kind = "no smaller set does" if found.fewest else "none can be left out"
+    best = "" if found.reached else "best: "
+    yield f"{best}{number}, {found.before:.3g} steps -> {found.after:.3g}; {kind}"
+    yield f"--keep-float {shlex.join(found.keep_float)}"
 
 
 def _in_words(summary: Summary) -> str:

@@ -38,7 +38,7 @@ def keep_float(mod: IRModule, nodes: Sequence[str] = (), only_int8: Sequence[str
     them (as Relax does, without prefix, where the module came from elsewhere).
     Raises InputError where one of them matches nothing, with the closest names.
     """
-    operators = _operators(mod)
+    operators = operators_of(mod)
     requests = {wish: _matching(wish, mod, operators) for wish in nodes}
     if only_int8:
         kinds = {node: _kind(node, names, node_kinds(mod)) for node, names in operators.items()}
@@ -60,7 +60,7 @@ def check_kept(mod: IRModule) -> None:
             raise InputError(located(reason, remedy=remedy))
 
 
-def _operators(mod: IRModule) -> dict[str, list[str]]:
+def operators_of(mod: IRModule) -> dict[str, list[str]]:
     """Relax operators by node, of `main`, without those of the dialect."""
     found: dict[str, list[str]] = {}
     for binding in bindings_of(mod["main"]):

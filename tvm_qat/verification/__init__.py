@@ -1,6 +1,25 @@
 """Does compiled code compute what training meant? Stage by stage, layer by layer."""
 
-from tvm_qat.verification.result import Accuracy, Layer, Stage, Subject, Summary, Verification
+from tvm_qat.verification.result import (
+    Accuracy,
+    Layer,
+    Stage,
+    Subject,
+    Suggestion,
+    Summary,
+    Trial,
+    Verification,
+)
 from tvm_qat.verification.run import verify
 
-__all__ = ["Accuracy", "Layer", "Stage", "Subject", "Summary", "Verification", "verify"]
+__all__ = [
+    "Accuracy",
+    "Layer",
+    "Stage",
+    "Subject",
+    "Suggestion",
+    "Summary",
+    "Trial",
+    "Verification",
+    "verify",
+]

@@ -40,7 +40,8 @@ from tvm_qat.verification.evaluate import input_names
 from tvm_qat.verification.health import constant_variables
 from tvm_qat.verification.points import Pair, Point, pairs_of, points_of, results_of, simulated_of
 
-_LAID_OUT = ("choose_layout", "fuse")
+LAID_OUT = ("choose_layout", "fuse")
+"""Passes after the reference: it stays in the model's own layout, and is not fused."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def modules_of(source: IRModule, *, rounding: str = "half_even", disabled: Colle
     """source : an imported module with known shapes."""
     canonical = pipeline.run(source, rounding=rounding, disabled=disabled, until="extract_qparams")
     watched = _watched(canonical)
-    unlaid = {*disabled, *_LAID_OUT}
+    unlaid = {*disabled, *LAID_OUT}
     reference = pipeline.run(_returning(canonical, watched), rounding=rounding, disabled=unlaid)
     fused = pipeline.run(source, rounding=rounding, disabled=disabled)
     # the same graph needs to run once only

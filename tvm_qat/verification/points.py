@@ -84,7 +84,7 @@ def results_of(func: Function) -> list[Expr]:
 def pairs_of(simulation: Function, canonical: Function) -> list[Pair]:
     """The last result under each node's name, in the order of the canonical module."""
     first, second = _last_named(simulation), _last_named(canonical)
-    grids = _grids(canonical)
+    grids = grids_of(canonical)
     return [
         Pair(name, op_name(first[name].value), first[name].var, found.var, grids.get(found.var))
         for name, found in second.items()
@@ -102,7 +102,7 @@ def _last_named(func: Function) -> dict[str, Any]:
     return found
 
 
-def _grids(func: Function) -> dict[Var, QParams]:
+def grids_of(func: Function) -> dict[Var, QParams]:
     """Of everything that is quantized, and of what is dequantized from it."""
     grids: dict[Var, QParams] = {}
     for binding in bindings_of(func):
@@ -125,7 +125,7 @@ def points_of(
     """simulated : the simulation's variable for a canonical one."""
     bound = {binding.var: binding.value for binding in bindings_of(reference)}
     quantizes = {binding.var: binding.value for binding in bindings_of(canonical)}
-    grids, points = _grids(canonical), {}
+    grids, points = grids_of(canonical), {}
     for var, result in zip(watched, results, strict=True):
         if result in bound and result not in points:
             made = quantizes[var]

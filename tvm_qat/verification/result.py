@@ -120,6 +120,35 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """keep_float : nodes that were in float. max_steps : most that an element of an output was off."""
+
+    keep_float: tuple[str, ...]
+    max_steps: float
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Which nodes to keep in float so that the outputs are `within` steps of the simulation.
+
+    before, after : most steps as things are, and with `keep_float`, which is to be given to `compile`
+    as it stands. layers : the names of the layers whose nodes those are. reached : `after` is within
+    the limit; if not, nothing comes nearer than this did. fewest : all smaller sets of layers that
+    differ by themselves were measured; where it is false, it is only known that no single member can
+    be left out. trials : every set that was measured, the one without a suggestion first.
+    """
+
+    within: float
+    before: float
+    after: float
+    layers: tuple[str, ...]
+    keep_float: tuple[str, ...]
+    reached: bool
+    fewest: bool
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
 class Subject:
     """What was compared, for those who measure more of it.
 
@@ -134,7 +163,7 @@ class Subject:
 @dataclass(frozen=True)
 class Verification:
     """agreement : share of rows of the outputs whose greatest element is the simulation's; by stage.
-    failures : in plain words. subject : not part of the JSON.
+    failures : in plain words. suggestion : where one was asked for. subject : not part of the JSON.
     """
 
     model: str
@@ -147,6 +176,7 @@ class Verification:
     agreement: dict[str, float]
     fused_differing: int
     accuracy: dict[str, Accuracy] | None = None
+    suggestion: Suggestion | None = None
     seconds: float = 0.0
     failures: tuple[str, ...] = ()
     subject: Subject | None = field(default=None, repr=False, compare=False)
@@ -178,6 +208,7 @@ class Verification:
                 "passed": self.passed,
                 "failures": list(self.failures),
             },
+            "suggestion": None if self.suggestion is None else _plain(asdict(self.suggestion)),
             "stages": [stage.to_json() for stage in self.stages],
             "quantizers": [_plain(asdict(quantizer)) for quantizer in self.quantizers],
         }

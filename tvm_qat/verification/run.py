@@ -27,6 +27,8 @@ from tvm_qat.verification.modules import Modules, modules_of, specialize
 from tvm_qat.verification.other import Other
 from tvm_qat.verification.result import Accuracy, Layer, Stage, Subject, Verification
 from tvm_qat.verification.stages import Outputs, Stages
+from tvm_qat.verification.suggest import suggest as suggested
+from tvm_qat.verification.trials import Trials
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,12 +44,15 @@ SAMPLES = 4
 _PREPARED = 0.4
 """Share of the work that is done before the first input runs."""
 
+_VERIFIED = 0.5
+"""Share of the work that is done before a suggestion is looked for."""
+
 
 def verify(
     model: Any, data: Mapping[str, Any] | None = None, *, labels: Any = None, target: Any = "native",
     seed: int = 0, samples: int | None = None, max_steps: float | None = None,
     min_agreement: float | None = None, against: str | None = None, profile: bool = False,
-    progress: Progress | None = None, **options: Unpack[ModelKeywords],
+    suggest: float | None = None, progress: Progress | None = None, **options: Unpack[ModelKeywords],
 ) -> Verification:  # fmt: skip
     """Compare the stages of a model layer by layer: simulation, canonical, reference, compiled.
 
@@ -61,6 +66,8 @@ def verify(
     min_agreement : least share of rows of the outputs whose greatest element must be the simulation's.
     against : another engine that runs the model too, one of engines.ENGINES; a stage more.
     profile : also time the kernels on the first input, for `Layer.seconds` of the compiled stage.
+    suggest : name the fewest layers to keep in float so that no output is more steps than this from the
+        simulation, for `Verification.suggestion`; see the module of this name.
     progress : called with the name of the stage that begins, and the share of all work done before it.
 
     The result is not `passed` if one of the two is missed, or if compiled code differs from the
@@ -70,7 +77,7 @@ def verify(
     begin = time.perf_counter()
     if against is not None:
         check_engine(against)
-    show = progress or _silent
+    show, show_trials = _shared(progress or _silent, 1.0 if suggest is None else _VERIFIED)
     show("import", 0.0)
     imports, passes = split(options)
     source = keep_float(_source(model, **imports), passes.keep_float, passes.only_int8)
@@ -85,15 +92,28 @@ def verify(
     stages = Stages(modules, Compiled(modules.fused, package), other)
     outputs = list(_run(stages, runs, show))
     times = package.profile(runs[0]) if profile else []
+    layers = stages.stages()
+    suggestion = None
+    if suggest is not None:
+        trials = Trials(modules, source, passes, runs, outputs, show_trials)
+        suggestion = suggested(modules, source, layers[1].layers, suggest, trials)
     found = Verification(
         model=_name(model), target=package.meta.target, rounding=passes.rounding, samples=count,
-        seed=seed if data is None else None, stages=_timed(stages.stages(), times),
+        seed=seed if data is None else None, stages=_timed(layers, times),
         quantizers=stages.quantizers(), agreement=_agreement(outputs), fused_differing=stages.fused_differing,
         accuracy=None if classes is None else _accuracy(outputs, classes),
-        seconds=time.perf_counter() - begin, subject=Subject(source, package, runs[0]),
+        suggestion=suggestion, seconds=time.perf_counter() - begin, subject=Subject(source, package, runs[0]),
     )  # fmt: skip
-    show("done", 1.0)
+    show_trials("done", 1.0)
     return replace(found, failures=tuple(_failures(found, max_steps, min_agreement)))
+
+
+def _shared(progress: Progress, share: float) -> tuple[Progress, Progress]:
+    """Progress of the first `share` of the work, and of the rest."""
+    return (
+        lambda stage, done: progress(stage, share * done),
+        lambda stage, done: progress(stage, share + (1 - share) * done),
+    )
 
 
 def _silent(_stage: str, _share: float) -> None:
