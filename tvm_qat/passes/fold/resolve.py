@@ -190,7 +190,7 @@ def _binary(walk: Walk, value: Pending, target: QParams, rounding: str) -> Expr 
     name = op_name(value.call).removeprefix("relax.")
     if name == "divide" and is_const(y.q) and not np.all(array_of(y.q)):
         return Skip("no-rule", "it divides by a constant zero")
-    kept = rounding in ROUNDINGS and name in ("add", "subtract")
+    kept = rounding in ROUNDINGS and rounding not in NEAREST and name in ("add", "subtract")
     exact = rounding if kept else litert.of_two(name, x.params, y.params, target, rounding)
     return walk.emit(build.elementwise(name, x.q, y.q, x.params, y.params, target, exact), value.source)
 
