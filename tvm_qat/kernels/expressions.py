@@ -77,8 +77,16 @@ def _half_even_wide(x: PrimExpr) -> PrimExpr:
 
 
 def _half_away(x: PrimExpr) -> PrimExpr:
-    step = _tir.Select(x < float32(0), float32(-1), float32(1))
-    return _whole(x) + _tir.Select(_tir.abs(x - _whole(x)) >= float32(0.5), step, float32(0))
+    """trunc(x + copysign(0.5 - 2^-25, x)), exact for every |x| < 2^31; x is read twice.
+
+    A tie k + 0.5 comes so near to k + 1 that the sum is rounded to it; below a tie the sum stays
+    below k + 1. From 2^22 on, where floats are 0.5 apart or more, the addend rounds to 0.5 or to 0.
+    """
+    return _whole(x + _tir.Select(x < float32(0), float32(-_BELOW_HALF), float32(_BELOW_HALF)))
+
+
+_BELOW_HALF = 0.5 - 2.0**-25
+"""The greatest float32 below one half."""
 
 
 def floor(x: PrimExpr) -> PrimExpr:
