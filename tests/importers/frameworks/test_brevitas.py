@@ -113,10 +113,9 @@ def test_every_layer_is_that_of_brevitas_but_for_ties(trained, exported):
     check_layers(import_model(exported), {exported.graph.input[0].name: x}, seen)
 
 
+@pytest.mark.parametrize("exported", ["qonnx"], indirect=True)  # qonnx executes its own nodes only
 def test_every_layer_is_that_of_the_qonnx_package_but_for_ties(exported, monkeypatch):
     """All intermediate tensors of its execution, by the names of the nodes that make them."""
-    if not any(node.op_type == "Quant" for node in exported.graph.node):
-        pytest.skip("qonnx executes its own nodes")
     x, _ = images(100, 2)
     name = exported.graph.input[0].name
     monkeypatch.setattr(onnx, "IR_VERSION", 10)  # of the single nodes that it gives to onnxruntime
