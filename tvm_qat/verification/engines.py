@@ -6,7 +6,6 @@ LiteRT runs its reference kernels; PyTorch the model itself. Of these two the ou
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import warnings
@@ -167,12 +166,11 @@ def _at_inference(model: Any) -> Any:
     """A copy with observers off, as the importer takes them; scripts and exported programs stay."""
     import torch
 
+    from tvm_qat.importers.torch.live import in_eval_mode
+
     if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "graph"):
         return model
-    plain = copy.deepcopy(model)
-    with contextlib.suppress(NotImplementedError):  # exported modules have one mode
-        plain.eval()
-    return plain.apply(torch.ao.quantization.disable_observer)
+    return in_eval_mode(copy.deepcopy(model)).apply(torch.ao.quantization.disable_observer)
 
 
 ENGINES: dict[str, Callable[[Any, IRModule, Sequence[str]], Engine]] = {

@@ -65,7 +65,7 @@ def exported(
     """
     inputs = _inputs(module, input_shapes, file) if example is None else tuple(example)
     with _foreign(file):
-        plain = _in_eval_mode(copy.deepcopy(module))
+        plain = in_eval_mode(copy.deepcopy(module))
     _without_simulation(plain, file)
     with _foreign(file):
         return torch.export.export(plain, inputs, strict=False)
@@ -85,7 +85,8 @@ def _foreign(file: str) -> Iterator[None]:
         raise UnsupportedError(located(reason, file=file, remedy=remedy)) from None
 
 
-def _in_eval_mode(plain: nn.Module) -> nn.Module:
+def in_eval_mode(plain: nn.Module) -> nn.Module:
+    """The module itself, with all its parts at inference."""
     with contextlib.suppress(NotImplementedError):  # exported modules have one mode and refuse to be asked
         plain.eval()
     for part in plain.modules():  # those after such a module have not been asked
