@@ -162,3 +162,17 @@ def test_a_suggestion_is_a_flag_that_helps(call: Call, monkeypatch: pytest.Monke
     assert "suggestion                 1 layer, " in shown.out and "--keep-float fc2/relu\n" in shown.out
     helped = call(*common, "--keep-float", "fc2/relu")
     assert helped.code == 0 and "none is needed" in helped.out
+
+
+@pytest.mark.parametrize(
+    "flags", [("-o", "model.onnx"), ("--report", "model.onnx"), ("-o", "a", "--report", "./a")]
+)
+def test_no_file_is_written_over_another_of_the_call(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, ...]
+):
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(Path(MODEL).read_bytes())
+    refused = call("verify", "model.onnx", *flags)
+    assert refused.code == 4 and refused.refused_in_one_line
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert Path("model.onnx").read_bytes() == Path(MODEL).read_bytes()

@@ -42,10 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from tvm_qat.bench.compare import Options, compare
     from tvm_qat.cli.arrays import read_npz
-    from tvm_qat.package.files import check_writable, write_atomically
+    from tvm_qat.package.files import write_atomically
 
-    for path in filter(None, (args.output, args.plot)):
-        check_writable(path)
+    options.check_outputs(args, args.output, args.plot)
     if args.plot and not args.plot.endswith(".svg"):
         raise InputError(located("plots are written as SVG", file=args.plot, remedy="name it .svg"))
     chosen = Options(

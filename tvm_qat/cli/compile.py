@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tvm_qat.package.files import check_writable, write_atomically
+    from tvm_qat.package.files import write_atomically
 
-    check_writable(args.output)
+    options.check_outputs(args, args.output)
     times: dict[str, float] = {}
     with console.progress() as show:
         package = tq.compile(

@@ -33,10 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tvm_qat.package.files import check_writable
 
-    for path in filter(None, (args.dot, args.graph)):
-        check_writable(path)
+    options.check_outputs(args, args.dot, args.graph)
     with console.progress() as show:
         report = tq.inspect(args.model, args.target, **options.model_options(args), progress=show)
     _write_graphs(report, args)

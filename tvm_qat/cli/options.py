@@ -4,13 +4,36 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from tvm_qat.errors import InputError, located
 
 if TYPE_CHECKING:
     from tvm_qat.importers.options import ImportKeywords
     from tvm_qat.options import ModelKeywords
 
 _SHAPE = re.compile(r"([^\s\[\],][^\[\]]*?)\s*:\s*\[([^\[\]]*)\]")
+
+
+_READ = ("model", "package", "module", "inputs", "labels", "encodings", "params", "config")
+
+
+def check_outputs(args: argparse.Namespace, *written: str | None) -> None:
+    """Every file to write can be written, is none that the call reads, and is named once.
+
+    Raises InputError; None is passed over.
+    """
+    from tvm_qat.package.files import check_writable
+
+    given = [getattr(args, name, None) for name in _READ]
+    taken = {Path(path).resolve() for path in given if isinstance(path, str)}
+    for path in filter(None, written):
+        check_writable(path)
+        if Path(path).resolve() in taken:
+            reason = "the same call reads it or writes something else there"
+            raise InputError(located(reason, file=path, remedy="choose another file"))
+        taken.add(Path(path).resolve())
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,10 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tvm_qat.package.files import check_writable, write_atomically
+    from tvm_qat.package.files import write_atomically
 
-    for path in filter(None, (args.output, args.float_model)):
-        check_writable(path)
+    options.check_outputs(args, args.output, args.float_model)
     document = tq.export_qparams(args.model, **options.import_options(args))
     if args.float_model:
         write_atomically(args.float_model, tq.export_float_model(args.model).SerializeToString())

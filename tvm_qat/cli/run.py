@@ -39,10 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from tvm_qat.package.files import check_writable, write_npz
+    from tvm_qat.package.files import write_npz
 
-    if args.outputs:
-        check_writable(args.outputs)
+    options.check_outputs(args, args.outputs)
     package = tq.load(args.package)
     data = _data(package, args)
     results = package.run(data)

@@ -8,7 +8,6 @@ import math
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tvm_qat as tq
@@ -65,9 +64,7 @@ def run(args: argparse.Namespace) -> int:
         return _verify(args)
     from tvm_qat.verification import reduce
 
-    for written in (args.reduce, reduce.inputs_beside(args.reduce)):
-        if Path(written).resolve() in [Path(read).resolve() for read in (args.model, args.inputs) if read]:
-            raise InputError(located("is read as well", file=written, remedy="write the part elsewhere"))
+    options.check_outputs(args, args.reduce, reduce.inputs_beside(args.reduce), args.output, args.report)
     reduce.reducible(args.model, **options.model_options(args))
     try:
         code = _verify(args)
@@ -103,10 +100,9 @@ def _reduce(args: argparse.Namespace) -> None:
 
 def _verify(args: argparse.Namespace) -> int:
     from tvm_qat.cli.arrays import read_npz
-    from tvm_qat.package.files import check_writable, write_atomically
+    from tvm_qat.package.files import write_atomically
 
-    for path in filter(None, (args.output, args.report)):
-        check_writable(path)
+    options.check_outputs(args, args.output, args.report)
     with console.progress(remaining=True) as show:
         found = tq.verify(
             args.model, read_npz(args.inputs) if args.inputs else None,
