@@ -283,3 +283,32 @@ def test_the_rounding_of_requantizes_is_the_callers() -> None:
 
     after = fold_into_qnn(graph(before, x=((1, 3, 4, 4), "float32")), "tflite")
     assert call_named(after, "qnn.requantize")["rounding"] == "tflite"
+
+
+@pytest.mark.parametrize("written_out", [True, False])
+def test_scales_of_each_row_that_are_computed_at_run_time_are_named(written_out: bool) -> None:
+    def body(b: Graph, x: Expr) -> Expr:
+        most = b(relax.op.max(b(relax.op.abs(x)), [1], keepdims=True))
+        scale = b(relax.op.divide(most, const(np.float32(127))), "scales")
+        if written_out:
+            levels = b(relax.op.clip(b(relax.op.round(b(relax.op.divide(x, scale)))), -128, 127))
+            real = b(relax.op.multiply(levels, scale))
+        else:
+            row = b(relax.op.reshape(scale, [2]))
+            zero = const(np.zeros(2, np.int32))
+            q = b(qnn.quantize_at_run_time(x, row, zero, "int8", -128, 127, 0))
+            real = b(qnn.dequantize_at_run_time(q, row, zero, 0))
+        return b(relax.op.matmul(real, b.weight((8, 4), W)), "product")
+
+    mod = folded(graph(body, x=((2, 8), "float32")))
+    text = "matmul: the scale of its input is computed at run time by `scales`, one for each row"
+    assert ("product", text) in reasons(mod)
+
+
+def test_a_product_with_a_factor_that_is_no_scale_is_only_not_quantized() -> None:
+    def body(b: Graph, x: Expr) -> Expr:
+        real = b(relax.op.multiply(b(relax.op.clip(x, -1, 1)), b(relax.op.max(x, [1], keepdims=True))))
+        return b(relax.op.matmul(real, b.weight((8, 4), W)), "product")
+
+    mod = folded(graph(body, x=((2, 8), "float32")))
+    assert ("product", "matmul: its input is not quantized") in reasons(mod)

@@ -47,6 +47,13 @@ def test_a_float_row_has_the_reason_that_a_pass_gave():
     assert report.totals["float_operators"] == 2
 
 
+def test_a_row_has_the_reason_of_its_own_operator_not_of_its_bias():
+    whys = ["conv2d: its input is not quantized", "add: its inputs are not quantized"]
+    notes = [{"kind": "float", "code": "not-quantized", "node": "conv1", "text": text} for text in whys]
+    for given in (notes, notes[::-1]):
+        assert report_of(add_notes(float_module(), given)).layers[0].reason == whys[0]
+
+
 def test_what_the_passes_removed_is_counted():
     kinds = ["pruned", "pruned", "cancelled", "batch_norm_folded"]
     totals = report_of(

@@ -126,7 +126,7 @@ def report_of(
         groups.setdefault(source_of(call.call) or nameless, []).append(call)
     names = {call: name for name, calls in groups.items() for call in calls}
     reasons = _reasons(notes)
-    layers = [_layer(flat, name, calls, reasons.get(name)) for name, calls in groups.items()]
+    layers = [_layer(flat, name, calls, reasons.get(name, ())) for name, calls in groups.items()]
     edges = edges_of(flat, names, grids_of(flat, notes), views_of(flat.calls, chosen))
     runs = runs_of(groups, {name: _worker(calls) for name, calls in groups.items()}, chosen)
     kinds = node_kinds(mod)
@@ -138,22 +138,31 @@ def report_of(
     return Report(rows, totals_of(rows, edges, notes, mod, source), removed)
 
 
-def _reasons(notes: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+def _reasons(notes: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:
     """(text, code) by node, with the tensors of the node that a file of encodings left out."""
     gaps = {(note["node"], note["code"]): note["text"] for note in notes if note["kind"] == "unencoded"}
-    found = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for note in notes:
         if note["kind"] == "float":
             code = "result-not-quantized" if note["code"] == "model-output" else note["code"]
             gap = gaps.get((note["node"], code))
-            found[note["node"]] = (f"{note['text']} ({gap})" if gap else note["text"], note["code"])
+            why = (f"{note['text']} ({gap})" if gap else note["text"], note["code"])
+            found.setdefault(note["node"], []).append(why)
     return found
 
 
-def _layer(flat: Flat, name: str, calls: Sequence[FlatCall], reason: tuple[str, str] | None) -> Layer:
+def _reason_of(worker: FlatCall, reasons: Sequence[tuple[str, str]]) -> tuple[str, str] | None:
+    """The reason of the operator that the row shows, where a node made several: its bias may have its own."""
+    operator = worker.op.removeprefix("relax.").removeprefix("nn.")
+    own = [why for why in reasons if why[0].startswith(f"{operator}: ")]
+    return next(reversed(own or reasons), None)
+
+
+def _layer(flat: Flat, name: str, calls: Sequence[FlatCall], reasons: Sequence[tuple[str, str]]) -> Layer:
     worker = _worker(calls)
     integer = _is_integer(worker)
     shape = flat.shape(worker.results[-1].ty) if shape_of(worker.results[-1]) is not None else ()
+    reason = _reason_of(worker, reasons)
     why = ("", "") if integer else reason or (_MOVED if worker.op in _LAYOUT else _UNEXPLAINED)
     macs = sum(macs_of(call.call) for call in calls)
     return Layer(name, worker.op, integer, _dtype(worker), macs, shape, *why)

@@ -14,6 +14,7 @@ from torchao.quantization.qat import IntxFakeQuantizeConfig, QATConfig
 from tests.importers.frameworks.torch_models import outputs, pictures, train
 from tests.support.run import imported
 from tvm_qat import pipeline
+from tvm_qat.report import report_of
 from tvm_qat.verification.evaluate import evaluate_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,3 +54,16 @@ def test_linears_compute_what_training_simulated(activation: Any, weight: Any) -
         assert off.max() <= 0.02 * np.ptp(expected)
         assert np.mean(off > 1e-4 * np.ptp(expected)) <= 0.05
         assert np.mean(found.argmax(1) == expected.argmax(1)) == 1
+
+
+def test_inspect_says_what_keeps_them_in_float() -> None:
+    """The product's own reason, with the node that makes the scales; not its bias' one."""
+    model = _Linears()
+    quantize_(model, QATConfig(activation_config=TOKENS, weight_config=GROUPS, step="prepare"))
+    mod = imported(model.eval(), input_shapes={"x": [2, 3, 8, 8]})
+    rows = {layer.name: layer for layer in report_of(pipeline.run(mod)).layers}
+    row = rows["linear"]
+    made_by = "is computed at run time by `choose_qparams_affine`, one for each row"
+    assert (row.op, row.integer, row.code) == ("relax.matmul", False, "dynamic")
+    assert row.reason == f"matmul: the scale of its input {made_by}"
+    assert "static" in row.remedy

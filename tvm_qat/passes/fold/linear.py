@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tvm_qat.ir import Expr, array_of, attrs_of, const, dtype_of, is_const, op_name, relax, shape_of
 from tvm_qat.passes.carry import Walk
 from tvm_qat.passes.fold import litert
+from tvm_qat.passes.fold.run_time import at_run_time
 from tvm_qat.passes.fold.values import Carried, Pending, Skip, Unrounded, plain
 from tvm_qat.passes.match import channel_vector
 from tvm_qat.qnn import build
@@ -100,7 +101,8 @@ def _operand_pair(walk: Walk, operands: list[Any], weight_axis: int) -> tuple[Ca
     pair: list[Carried] = []
     for value, role in zip(operands[:2], ("input", "weight"), strict=True):
         if not isinstance(value, Carried):
-            return Skip("not-quantized", f"its {role} is not quantized")
+            dynamic = None if hasattr(value, "carried") else at_run_time(walk.builder, value, role)
+            return dynamic or Skip("not-quantized", f"its {role} is not quantized")
         applied = plain(walk, value)
         if isinstance(applied, Skip):
             return Skip(applied.code, f"its {role} cannot be used: {applied.reason}")

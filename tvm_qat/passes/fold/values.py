@@ -110,6 +110,7 @@ CODES = {
     "off-grid": "quantize after the clip or padding, or choose its value on the grid",
     "overflow": "quantize with fewer bits, or split the sum",
     "run-time": "export with constant parameters and known sizes",
+    "dynamic": "train with scales that stay (static quantization), not with one of each batch or token",
     "width": "quantize to 8 bits",
     "other-grid": "quantize both operands alike",
     "by-request": "leave it out of keep_float, or name its operator in only_int8",
