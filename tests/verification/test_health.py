@@ -62,3 +62,20 @@ def test_dead_channels_are_counted():
     assert found.channels == 3 and found.used_share == pytest.approx(2 / 3, abs=0.01)
     assert found.warnings == ("1 of 3 channels are dead: all their values are the same integer",)
     assert found.clipped_high == pytest.approx(2 / 765) and found.clipped_low == 0
+
+
+def test_a_range_that_clips_and_is_half_unused_lies_in_the_wrong_place():
+    values = np.concatenate([spread(1, 12, 900), np.full(100, 20.0)])
+    little = "only 46% of its range is used, yet it clips 10.0% of its values at the"
+    assert measured(values, SIGNED).warnings == (f"{little} top: the range lies too low",)
+    assert measured(-values, SIGNED).warnings == (f"{little} bottom: the range lies too high",)
+
+
+def test_channels_of_which_some_clip_and_others_are_hardly_used_are_told_apart():
+    grid = QParams(np.array([0.1, 0.1, 0.1]), np.array(0), "int8", axis=0)
+    real = np.stack([spread(-20, 20), spread(-0.4, 0.4), spread(-0.4, 0.4)]).astype(np.float32)
+    gauge = Gauge("node", "activation", grid)
+    gauge.add(arithmetic.quantize(real, grid), real)
+    (warning,) = gauge.quantizer().warnings
+    assert warning.startswith("only 35% of its range is used, yet it clips 6.1% of its values at the top and")
+    assert warning.endswith("some channels' ranges are too wide, others too narrow")

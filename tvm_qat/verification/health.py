@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -136,23 +137,44 @@ def _distinct(q: Array) -> tuple[Array, Array]:
 
 
 def _warnings(found: Quantizer, used: Array) -> list[str]:
-    warnings = []
     dead = int(np.count_nonzero(used == 0))
+    clips = _clips(found)
     if found.elements and dead == used.size:
-        warnings.append("dead: all values are the same integer")
-    elif dead:
-        warnings.append(f"{dead} of {used.size} channels are dead: all their values are the same integer")
-    elif found.used_share < _LITTLE_USED:
-        warnings.append(f"only {found.used_share:.0%} of its range is used: the range is too wide")
+        return ["dead: all values are the same integer", *_narrow(clips)]
+    if dead:
+        channels = f"{dead} of {used.size} channels are dead"
+        return [f"{channels}: all their values are the same integer", *_narrow(clips)]
+    if found.used_share >= _LITTLE_USED:
+        return _narrow(clips)
+    little = f"only {found.used_share:.0%} of its range is used"
+    if not clips:
+        return [f"{little}: the range is too wide"]
+    return [f"{little}, yet it clips {_shares(clips)}: {_misplaced(clips, used.size > 1)}"]
+
+
+def _clips(found: Quantizer) -> dict[str, float]:
+    """The ends at which an activation loses more than a little, and the share of values lost there."""
     if found.kind == "weight":
-        return warnings
+        return {}
     # a range that begins at zero is a relu: what it cuts off below, it is meant to
     relu = found.zero_point == (found.range[0],) * 2
-    ends = [("top", found.clipped_high), *([] if relu else [("bottom", found.clipped_low)])]
-    for end, share in ends:
-        if share > _MUCH_CLIPPED:
-            warnings.append(f"clips {share:.1%} of its values at the {end}: the range is too narrow")
-    return warnings
+    ends = {"top": found.clipped_high, **({} if relu else {"bottom": found.clipped_low})}
+    return {end: share for end, share in ends.items() if share > _MUCH_CLIPPED}
+
+
+def _narrow(clips: Mapping[str, float]) -> list[str]:
+    return [f"clips {_shares({end: clips[end]})}: the range is too narrow" for end in clips]
+
+
+def _shares(clips: Mapping[str, float]) -> str:
+    return " and ".join(f"{share:.1%} of its values at the {end}" for end, share in clips.items())
+
+
+def _misplaced(clips: Mapping[str, float], per_channel: bool) -> str:
+    """A range of which half is not used cannot also be too narrow: it lies in the wrong place."""
+    if per_channel:
+        return "some channels' ranges are too wide, others too narrow"
+    return "the range lies too low" if "top" in clips else "the range lies too high"
 
 
 def constant_variables(func: Any) -> set[Var]:
