@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.browser import Page, browser, needs_chromium
-from tests.support.verified import document, verified, with_fault
+from tests.support.verified import document, suggesting, verified, with_fault
 from tvm_qat.html_report.layout import layout_of
 from tvm_qat.html_report.page import page_of
 from tvm_qat.verification import Accuracy
@@ -69,6 +69,20 @@ def test_the_verdict_and_the_accuracy_are_told(show: Any):
     assert "✕ failed" in text and "fc1 is 3 steps from the simulation" in text
     assert "75% top-1" in text and "top-5 99%" in text
     assert "✓ passed" in show(document()).run("document.body.innerText")
+
+
+def test_a_suggestion_is_told_with_its_trials(show: Any):
+    page = show(document(suggesting()), width=420)
+    told = page.run("document.querySelector('#suggested').textContent")
+    assert "1 layer, 9 steps -> 0.5; no smaller set does" in told and "fc2/add" in told
+    assert "tvm-qat compile --keep-float fc2 'fc2 relu'" in told
+    assert column(page, "suggestion", 0) == ["nothing", "fc2, fc2 relu"]
+    assert column(page, "suggestion", 3) == ["no", "✓ yes, chosen"]
+    assert page.run("document.documentElement.scrollWidth") <= 420
+    page.click("#suggested button.link", 0)
+    assert "fc2/add" in page.run("document.querySelector('aside').textContent")
+    assert page.run("document.querySelectorAll('nav a[href=\"#suggestion\"]').length") == 1
+    assert show(document()).run("document.querySelector('#suggestion')") is None
 
 
 @pytest.mark.parametrize("width", [1280, 800, 420])

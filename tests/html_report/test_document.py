@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tvm_qat
-from tests.support.verified import document, verified
+from tests.support.verified import document, suggesting, verified
 from tvm_qat.errors import InputError
 
 
@@ -47,6 +47,18 @@ def test_quantizers_belong_to_layers():
 def test_a_stage_that_inherits_is_shown_alone_and_as_it_runs():
     kinds = [(stage["name"], stage["inherited"]) for stage in document()["stages"]]
     assert kinds == [("canonical", False), ("reference", False), ("reference", True), ("compiled", False)]
+
+
+def test_a_suggestion_comes_with_its_flag_and_all_trials():
+    assert document()["suggestion"] is None
+    shown = document(suggesting())
+    told = shown["suggestion"]
+    assert told["flag"] == "--keep-float fc2 'fc2 relu'" and told["layers"] == ["fc2/add"]
+    assert told["words"] == ["1 layer, 9 steps -> 0.5; no smaller set does"]
+    assert told["trials"] == [{"kept": [], "steps": 9.0}, {"kept": ["fc2", "fc2 relu"], "steps": 0.5}]
+    (line,) = [line for line in shown["findings"] if line["section"] == "suggestion"]
+    assert line["layer"] == "fc2/add" and line["text"] == told["words"][0]
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
 
 
 def test_a_report_needs_the_model_and_a_folder(tmp_path: Path):

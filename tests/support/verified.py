@@ -10,7 +10,7 @@ import tvm_qat
 from tvm_qat.bench.layers import table
 from tvm_qat.demo import demo_files
 from tvm_qat.html_report.document import document_of
-from tvm_qat.verification import Verification
+from tvm_qat.verification import Suggestion, Trial, Verification
 from tvm_qat.verification.difference import Figures
 
 NOISY = Figures(100, 60, 3.0, 0.9, None, None, 0.25, 0.98, 14.0)
@@ -34,6 +34,14 @@ def with_fault(stage: str, layer: str, figures: Figures = NOISY) -> Verification
         for each in found.stages
     )  # fmt: skip
     return replace(found, stages=stages)
+
+
+def suggesting() -> Verification:
+    """As if a layer had been found that is enough to keep in float."""
+    kept = ("fc2", "fc2 relu")
+    trials = (Trial((), 9.0), Trial(kept, 0.5))
+    made = Suggestion(1.0, 9.0, 0.5, ("fc2/add",), kept, reached=True, fewest=True, trials=trials)
+    return replace(verified(), suggestion=made)
 
 
 def document(found: Verification | None = None) -> dict[str, Any]:

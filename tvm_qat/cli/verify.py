@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tvm_qat as tq
@@ -187,30 +186,13 @@ def print_suggestion(found: Suggestion) -> None:
     print()
     console.out().print(console.table(None, [("kept in float", "left"), ("outputs: most", "right")], rows))
     print()
-    for part, line in enumerate(_suggested(found)):
+    for part, line in enumerate(filter(None, [*found.in_words(), found.flag])):
         print(f"{'' if part else 'suggestion':<26} {line}")
 
 
 def _some(names: Sequence[str]) -> str:
     more = len(names) - _MOST_NAMES
     return (", ".join(names[:_MOST_NAMES]) or "nothing") + (f" and {more} more" if more > 0 else "")
-
-
-def _suggested(found: Suggestion) -> Iterator[str]:
-    was, limit = f"{found.before:.3g} steps from the simulation", f"{found.within:g}"
-    if found.before <= found.within:
-        yield f"none is needed: outputs are at most {was}, the limit is {limit}"
-        return
-    if not found.reached:
-        yield f"no set of layers brings the outputs within {limit} steps"
-    if not found.layers:
-        yield f"nothing that was tried brings them nearer: they are {was}"
-        return
-    number = f"{len(found.layers)} layer{'s' if len(found.layers) > 1 else ''}"
-    kind = "no smaller set does" if found.fewest else "none can be left out"
-    best = "" if found.reached else "best: "
-    yield f"{best}{number}, {found.before:.3g} steps -> {found.after:.3g}; {kind}"
-    yield f"--keep-float {shlex.join(found.keep_float)}"
 
 
 def _in_words(summary: Summary) -> str:

@@ -60,6 +60,7 @@ def document_of(found: Verification, subject: Subject, profile: Profile | None) 
             for name in names
         ],
         "stages": list(_stages(found, place)),
+        "suggestion": _suggestion(found),
         "quantizers": quantizers,
         "kernels": [{**kernel.to_json(), "layer": place.get(kernel.name)} for kernel in kernels],
         "peak": {"gops": profile.peak, "instruction": profile.instruction} if profile else None,
@@ -134,6 +135,16 @@ def _stages(found: Verification, place: Mapping[str, int]) -> Iterator[Row]:
 
 def _compared(layer: Layer, figures: Any, place: Mapping[str, int]) -> Row:
     return {"layer": place[layer.name], "op": layer.op, "noise": figures.noise, **asdict(figures)}
+
+
+def _suggestion(found: Verification) -> Row | None:
+    """What `--suggest` found: in words, as a flag, and all that was tried."""
+    made = found.suggestion
+    if made is None:
+        return None
+    trials = [{"kept": list(trial.keep_float), "steps": trial.max_steps} for trial in made.trials]
+    own = {"words": made.in_words(), "flag": made.flag, "reached": made.reached, "within": made.within}
+    return {**own, "layers": list(made.layers), "kept": list(made.keep_float), "trials": trials}
 
 
 def _owners(found: Verification, removed: Mapping[str, Row], graph: Graph) -> dict[str, str]:

@@ -28,7 +28,8 @@ def findings_of(
 
     Each finding has level, title, layer (or None), text, section.
     """
-    lines = [*_stages(found), *_ranges(found, owners), *_float(rows), *(_time(profile) if profile else ())]
+    lines = [*_stages(found), *_suggestion(found), *_ranges(found, owners), *_float(rows)]
+    lines += _time(profile) if profile else ()
     return sorted(lines, key=lambda line: _LEVELS.index(line["level"]))
 
 
@@ -103,6 +104,14 @@ def _in_words(layer: Layer, stage: Stage) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g}%" if share < 0.1 else f"{share:.0%}"
+
+
+def _suggestion(found: Verification) -> Iterator[Finding]:
+    made = found.suggestion
+    if made is not None:
+        layer = made.layers[0] if len(made.layers) == 1 else None
+        title = "Layers in float" if made.layers else "No layer in float"
+        yield _finding("note", title, layer, "; ".join(made.in_words()), "suggestion")
 
 
 def _ranges(found: Verification, owners: Mapping[str, str]) -> Iterator[Finding]:

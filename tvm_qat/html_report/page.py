@@ -17,8 +17,8 @@ from importlib.resources import files
 from typing import Any
 
 _SCRIPTS = (
-    "dom.js", "format.js", "table.js", "plot.js", "difference.js", "coverage.js", "time.js", "ranges.js",
-    "graph.js", "drawer.js", "summary.js", "main.js",
+    "dom.js", "format.js", "table.js", "plot.js", "difference.js", "suggestion.js", "coverage.js", "time.js",
+    "ranges.js", "graph.js", "drawer.js", "summary.js", "main.js",
 )  # fmt: skip
 """In this order: each uses what those before it define."""
 

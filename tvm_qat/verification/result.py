@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -146,6 +147,24 @@ class Suggestion:
     reached: bool
     fewest: bool
     trials: tuple[Trial, ...]
+
+    @property
+    def flag(self) -> str:
+        """What `compile` is to be given, for a shell; empty where nothing is to be kept."""
+        return f"--keep-float {shlex.join(self.keep_float)}" if self.layers else ""
+
+    def in_words(self) -> list[str]:
+        """Whether there is a set of layers that is enough, and what is best."""
+        was, limit = f"{self.before:.3g} steps from the simulation", f"{self.within:g}"
+        if self.before <= self.within:
+            return [f"none is needed: outputs are at most {was}, the limit is {limit}"]
+        lines = [] if self.reached else [f"no set of layers brings the outputs within {limit} steps"]
+        if not self.layers:
+            return [*lines, f"nothing that was tried brings them nearer: they are {was}"]
+        number = f"{len(self.layers)} layer{'s' if len(self.layers) > 1 else ''}"
+        kind = "no smaller set does" if self.fewest else "none can be left out"
+        best = "" if self.reached else "best: "
+        return [*lines, f"{best}{number}, {self.before:.3g} steps -> {self.after:.3g}; {kind}"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 const SECTIONS = [
   ["summary", "Summary", summarySection], ["difference", "Difference", differenceSection],
-  ["coverage", "Coverage", coverageSection], ["time", "Time", timeSection], ["ranges", "Ranges", rangesSection],
+  ...(data.suggestion ? [["suggestion", "Suggestion", suggestionSection]] : []), ["coverage", "Coverage", coverageSection], ["time", "Time", timeSection], ["ranges", "Ranges", rangesSection],
   ["graph", "Graph", graphSection], ["layers", "Layers", layersSection],
 ];
 
