@@ -143,6 +143,31 @@ def test_a_sum_dequantized_and_quantized_around_movement_is_requantized_before_i
     assert sources_of(after)["qnn.requantize"] == "grid"
 
 
+def test_what_is_computed_in_float_is_quantized_before_it_is_moved() -> None:
+    def before(b: Graph, x: Expr) -> Expr:
+        return b.quantize(_heads(b, b(relax.op.exp(b.dequantize(_conv(b, x), CHANNELS)))), OUT, "grid")
+
+    after = _cancel(graph(before, x=((2, 4, 6, 6), "int8")))
+    assert names_of(after)[-4:] == ["exp", "qnn.quantize", "reshape", "permute_dims"]
+    assert sources_of(after)["qnn.quantize"] == "grid"
+    assert sources_of(after)["relax.permute_dims"] == "heads"
+
+
+@pytest.mark.parametrize("case", ["an input", "read twice", "by channel", "a part", "copies"])
+def test_a_quantize_that_would_cost_more_elsewhere_keeps_its_place(case: str) -> None:
+    def body(b: Graph, x: Expr) -> Expr | tuple:
+        real = x if case == "an input" else b(relax.op.exp(x))
+        if case == "a part":
+            return b.quantize(b(relax.op.strided_slice(real, [2], [0], [3])), OUT)
+        if case == "copies":
+            return b.quantize(b(relax.op.broadcast_to(real, (2, 4, 6, 6))), OUT)
+        moved = b(relax.op.permute_dims(real, [0, 2, 3, 1]))
+        q = b.quantize(moved, grid([0.5, 0.25, 0.5, 1.0], axis=3) if case == "by channel" else OUT)
+        return (q, b(relax.op.abs(real))) if case == "read twice" else q
+
+    check_unchanged(cancel_requantize_pairs, graph(body, x=((1, 4, 6, 6), "float32")))
+
+
 @pytest.mark.parametrize("others", ["dequantized", "moved"])
 def test_movement_that_others_read_in_float_keeps_its_place(others: str) -> None:
     def body(b: Graph, x: Expr) -> tuple:

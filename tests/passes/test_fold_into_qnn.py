@@ -194,7 +194,7 @@ def test_parameters_computed_at_run_time_are_left_alone() -> None:
 
     after = folded(graph(before, x=SHAPE))
     assert [op_name(c) for c in calls_of(after)].count("qnn.dequantize") == 1
-    assert reasons(after)[-1] == ("c", "conv2d: its input is not quantized")
+    assert reasons(after)[-1] == ("c", "conv2d: the scale of its input is computed at run time")
 
 
 def test_a_constant_that_is_quantized_becomes_integers() -> None:

@@ -6,6 +6,7 @@ Before:                                        After:
     y = qnn.requantize(x, p, p)                    y = x
     y = qnn.requantize(max_pool2d(c))              y = max_pool2d(qnn.requantize(c))
     q = qnn.quantize(reshape(qnn.dequantize(c)))   q = reshape(qnn.requantize(c))
+    q = qnn.quantize(permute_dims(f))              q = permute_dims(qnn.quantize(f))    # f float
     y = qnn.concatenate(a, b; pa, pb -> p)         y = concat(qnn.requantize(a), b)      # b on p
 
 A requantize next to the sum it rescales becomes that kernel's epilogue (`fuse`), so it is moved
@@ -44,6 +45,14 @@ from tvm_qat.qnn.params import concat_params, params_of
 from tvm_qat.qnn.table import OPS
 from tvm_qat.qparams import QParams
 
+_REORDERS = frozenset(
+    {
+        "relax.permute_dims", "relax.reshape", "relax.flatten", "relax.nn.batch_flatten",
+        "relax.expand_dims", "relax.squeeze",
+    }
+)  # fmt: skip
+"""Data movement after which every element is there once."""
+
 
 def cancel_requantize_pairs(mod: IRModule) -> IRModule:
     notes: list[dict[str, str]] = []
@@ -75,8 +84,10 @@ class _Visitor:
         target = params_of(call, "output")
         moves, data = self._movement(builder, call.args[0])
         made = definition(builder, data)
-        if op_name(made) != "qnn.dequantize" or target is None:
+        if target is None:
             return None
+        if op_name(made) != "qnn.dequantize":
+            return self._before_movement(builder, call, moves, data, target)
         source = params_of(made, "input")
         if source is None or (None not in (source.axis, target.axis) and source.axis != target.axis):
             return None
@@ -85,6 +96,18 @@ class _Visitor:
         self._note(call, "dequantize and quantize")
         early = _moved(made.args[0], source, target)
         return _again(builder, moves, early, source_of(call)) if moves else early
+
+    def _before_movement(
+        self, builder: BlockBuilder, call: Expr, moves: list[Expr], data: Expr, target: QParams
+    ) -> Expr | None:
+        """quantize(move(x)) -> move(quantize(x)), where x has no other reader: bytes move not floats."""
+        computed = isinstance(definition(builder, data), Call) and self.uses.once(data)
+        if not moves or not computed or target.per_channel:
+            return None
+        if any(op_name(made) not in _REORDERS for made in moves):
+            return None
+        early = Call(call.op, [data, *call.args[1:]], call.attrs, call.ty_args)
+        return _again(builder, moves, early, source_of(call))
 
     def _requantize(self, builder: BlockBuilder, call: Expr) -> Expr | None:
         source, target = params_of(call, "input"), params_of(call, "output")
