@@ -18,6 +18,7 @@ from tvm_qat.ir import (
     attrs_of,
     bindings_of,
     const,
+    define,
     is_graph,
     op_name,
     relax,
@@ -79,12 +80,12 @@ def graph(body: Callable[..., Any], *, named: bool = False, **inputs: tuple[Shap
     dims: dict[str, Any] = {}
     params = [Var(name, TensorType(_shape(shape, dims), dtype)) for name, (shape, dtype) in inputs.items()]
     builder = BlockBuilder()
-    attrs = {"global_symbol": "main", "input_names": list(inputs)}
-    with builder.function("main", params, attrs=attrs):
-        with builder.dataflow():
-            made = body(Graph(builder, named), *params)
-            result = builder.emit_output(Tuple(list(made)) if isinstance(made, tuple) else made)
-        builder.emit_func_output(result)
+
+    def emitted() -> Expr:
+        made = body(Graph(builder, named), *params)
+        return builder.emit_output(Tuple(list(made)) if isinstance(made, tuple) else made)
+
+    define(builder, "main", params, emitted, attrs={"input_names": list(inputs)})
     return builder.get()
 
 

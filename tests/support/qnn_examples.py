@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, const, tvm, with_source
+from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, const, define, tvm, with_source
 from tvm_qat.qnn import build as qnn
 from tvm_qat.qparams import QParams
 
@@ -39,10 +39,11 @@ class Example:
             Var(f"x{i}", TensorType((batch, *shape[1:]) if symbolic_batch else shape, dtype))
             for i, (shape, dtype) in enumerate(self.types)
         ]
-        with builder.function("main", variables, attrs={"global_symbol": "main"}):
-            with builder.dataflow():
-                result = builder.emit_output(with_source(self.call(*variables), "example"))
-            builder.emit_func_output(result)
+
+        def emitted() -> Any:
+            return builder.emit_output(with_source(self.call(*variables), "example"))
+
+        define(builder, "main", variables, emitted)
         return builder.get()
 
     def arrays(self, rng: np.random.Generator, batch: int | None = None) -> list[Any]:

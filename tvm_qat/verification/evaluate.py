@@ -28,6 +28,7 @@ from tvm_qat.ir import (
     Var,
     array_of,
     bindings_of,
+    define,
     dtype_of,
     is_const,
     op_name,
@@ -223,9 +224,6 @@ def _module_of(call: Expr, operands: Sequence[Any]) -> tuple[IRModule, list[Arra
         return params[-1]
 
     args = [parameter(value) for value in operands]
-    builder = BlockBuilder()
-    with builder.function("main", params):
-        with builder.dataflow():
-            result = builder.emit_output(Call(call.op, args, call.attrs, call.ty_args))
-        builder.emit_func_output(result)
+    builder, same = BlockBuilder(), Call(call.op, args, call.attrs, call.ty_args)
+    define(builder, "main", params, lambda: builder.emit_output(same))
     return builder.get(), tensors
