@@ -108,6 +108,18 @@ def test_data_that_does_not_fit_is_refused_in_one_line(call: Call, tmp_path: Pat
     assert of_package.code == 4 and of_package.refused_in_one_line
 
 
+def test_nothing_is_written_where_kernels_cannot_be_timed(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the process that times them is killed: the exit status of that process is what is known."""
+    monkeypatch.setattr("tvm_qat.bench.layers.sys.executable", "/bin/false")
+    report, figures = tmp_path / "out.html", tmp_path / "out.json"
+    common = ("verify", MODEL, "--samples", "1", "--target", "llvm")
+    refused = call(*common, "--report", report, "-o", figures)
+    assert refused.code == 4 and "cannot be measured" in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_report_is_a_page_with_times_and_the_models_nodes(call: Call, tmp_path: Path):
     path = tmp_path / "out.html"
     shown = call("verify", MODEL, "--samples", "1", "--target", "llvm", "--report", path)

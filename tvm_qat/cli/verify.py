@@ -111,13 +111,14 @@ def _verify(args: argparse.Namespace) -> int:
             **options.model_options(args), progress=show,
         )  # fmt: skip
     document = found.to_json()
-    if args.output:
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(args.output, (text + "\n").encode())
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    # the page first: to time kernels may fail, and then nothing is written
     if args.report:
         with console.progress() as show:
             show("time of each kernel", 0.0)
             tq.write_report(found, args.report)
+    if args.output:
+        write_atomically(args.output, (text + "\n").encode())
     if args.json:
         console.print_json(document)
     else:
