@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from tests.verification.network import images, network
 from tvm_qat import pipeline
 from tvm_qat.errors import PackageError
 from tvm_qat.ir import op_name
+from tvm_qat.package import KernelTime, Package
 from tvm_qat.verification.evaluate import evaluate_module
 
 
@@ -73,6 +76,22 @@ def test_tvms_own_kernels_are_compared_where_their_place_is_clear():
     compiled = next(stage for stage in found.stages if stage.name == "compiled")
     assert ("sums", "kernel of TVM") in [(layer.name, layer.op) for layer in compiled.layers]
     assert compiled.unnamed == 0 and not any(layer.figures.differing for layer in compiled.layers)
+
+
+@pytest.mark.parametrize("make", [with_top_k, network])
+def test_times_are_those_of_the_step_whatever_its_name(make, monkeypatch: pytest.MonkeyPatch):
+    """Names may be shared: a layer has the time of the kernel that it was compared with."""
+    real = Package.profile
+
+    def numbered(self: Package, inputs: object) -> list[KernelTime]:
+        return [replace(row, name="one", seconds=n + 1.0) for n, row in enumerate(real(self, inputs))]
+
+    monkeypatch.setattr(Package, "profile", numbered)
+    found = tvm_qat.verify(make(), samples=1, target="llvm", profile=True)
+    compiled = next(stage for stage in found.stages if stage.name == "compiled")
+    seconds = [layer.seconds for layer in compiled.layers if layer.op == "kernel"]
+    assert len(seconds) > 1 and None not in seconds and seconds == sorted(set(seconds))
+    assert all(layer.seconds is None for layer in compiled.layers if layer.op == "output")
 
 
 def test_a_module_of_any_importer_is_verified_by_the_names_of_its_parameters():

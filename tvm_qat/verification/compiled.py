@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from tvm_qat import kernels
 from tvm_qat.ir import IRModule, Var, bindings_of, dtype_of, source_of, static_shape
-from tvm_qat.package import Package
+from tvm_qat.package import KernelTime, Package
 from tvm_qat.verification.difference import Difference
 from tvm_qat.verification.evaluate import Evaluation
 from tvm_qat.verification.feed import Feed
+from tvm_qat.verification.result import Layer
 
 Array = npt.NDArray[Any]
 Step: TypeAlias = tuple[str, tuple[int, ...], str]
@@ -78,11 +79,20 @@ class Compiled:
                 self._rows[binding.var] = (name, op, _difference(dtype_of(binding.var)))
         return matched
 
-    def rows(self) -> Iterator[tuple[str, str, Difference]]:
-        """(node, "kernel", "kernel of TVM" or "output", what differs)."""
-        yield from self._rows.values()
+    def layers(self, times: Sequence[KernelTime] = ()) -> Iterator[Layer]:
+        """Rows of op "kernel", "kernel of TVM" or "output". times : of `Package.profile`, or none."""
+        seconds = self._seconds(times)
+        for var, (name, op, difference) in self._rows.items():
+            yield Layer(name, op, difference.figures(), seconds=seconds.get(var))
         for info, difference in self._ends:
-            yield info.name, "output", difference
+            yield Layer(info.name, "output", difference.figures())
+
+    def _seconds(self, times: Sequence[KernelTime]) -> dict[Var, float]:
+        """Of the steps, which profile and trace tell in one order; of TVM's machine only what both tell."""
+        if self._package.meta.schedule is None:
+            times = [each for each in times if each.kernel in self._package.meta.kernels]
+        steps = zip(self._matched or (), times, strict=True) if times else ()
+        return {var: each.seconds for var, each in steps if var is not None}
 
 
 def _difference(dtype: str) -> Difference:

@@ -16,7 +16,7 @@ from tvm_qat.compiler import as_module, compile_folded
 from tvm_qat.errors import InputError, located
 from tvm_qat.ir import IRModule, source_of
 from tvm_qat.options import ModelKeywords, split
-from tvm_qat.package import KernelTime, Package
+from tvm_qat.package import Package
 from tvm_qat.package.container import is_tar
 from tvm_qat.package.signature import inputs_of
 from tvm_qat.passes.keep_float import keep_float
@@ -25,7 +25,7 @@ from tvm_qat.verification.compiled import Compiled
 from tvm_qat.verification.engines import check_engine, engine_of
 from tvm_qat.verification.modules import Modules, modules_of, specialize
 from tvm_qat.verification.other import Other
-from tvm_qat.verification.result import Accuracy, Layer, Stage, Subject, Verification
+from tvm_qat.verification.result import Accuracy, Subject, Verification
 from tvm_qat.verification.stages import Outputs, Stages
 from tvm_qat.verification.suggest import suggest as suggested
 from tvm_qat.verification.trials import Trials
@@ -91,15 +91,14 @@ def verify(
     other = None if against is None else _other(against, model, modules, package)
     stages = Stages(modules, Compiled(modules.fused, package), other)
     outputs = list(_run(stages, runs, show))
-    times = package.profile(runs[0]) if profile else []
-    layers = stages.stages()
+    layers = stages.stages(package.profile(runs[0]) if profile else ())
     suggestion = None
     if suggest is not None:
         trials = Trials(modules, source, passes, runs, outputs, show_trials)
         suggestion = suggested(modules, source, layers[1].layers, suggest, trials)
     found = Verification(
         model=_name(model), target=package.meta.target, rounding=passes.rounding, samples=count,
-        seed=seed if data is None else None, stages=_timed(layers, times),
+        seed=seed if data is None else None, stages=layers,
         quantizers=stages.quantizers(), agreement=_agreement(outputs), fused_differing=stages.fused_differing,
         accuracy=None if classes is None else _accuracy(outputs, classes),
         suggestion=suggestion, seconds=time.perf_counter() - begin, subject=Subject(source, package, runs[0]),
@@ -169,22 +168,6 @@ def _other(name: str, model: Any, modules: Modules, package: Package) -> Other:
     nodes = [source_of(point.quantize) for point in modules.points if point.quantize is not None]
     engine = engine_of(name, model, modules.simulation, [node for node in nodes if node])
     return Other(name, engine, package.outputs)
-
-
-def _timed(stages: Sequence[Stage], times: Sequence[KernelTime]) -> tuple[Stage, ...]:
-    """The stages, with seconds of the kernels that bear a layer's name; each kernel counts once."""
-    rows: dict[str, list[float]] = {}
-    for time_ in times:
-        rows.setdefault(time_.name, []).append(time_.seconds)
-
-    def layer(found: Layer) -> Layer:
-        left = rows.get(found.name) if found.op != "output" else None
-        return replace(found, seconds=left.pop(0)) if left else found
-
-    return tuple(
-        replace(stage, layers=tuple(map(layer, stage.layers))) if stage.name == "compiled" else stage
-        for stage in stages
-    )
 
 
 def _name(model: Any) -> str:

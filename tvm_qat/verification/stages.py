@@ -8,7 +8,7 @@ replaced by the simulation's, so that the error of a layer is told from what it 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tvm_qat.ir import Expr, Var, dtype_of, op_name, source_of
+from tvm_qat.package import KernelTime
 from tvm_qat.qnn import arithmetic
 from tvm_qat.qnn.params import params_of
 from tvm_qat.qparams import QParams
@@ -137,7 +138,8 @@ class Stages:
         for difference, ours, theirs in zip(self._fused, fused, reference, strict=True):
             difference.add(ours, theirs)
 
-    def stages(self) -> tuple[Stage, ...]:
+    def stages(self, times: Sequence[KernelTime] = ()) -> tuple[Stage, ...]:
+        """times : of the package's kernels, or none."""
         own = self._own
         return (
             Stage("canonical", "simulation", tuple(_of_pair(*found) for found in self._pairs)),
@@ -150,9 +152,7 @@ class Stages:
                 ),
             ),
             Stage(
-                "compiled", "reference",
-                tuple(Layer(name, op, found.figures()) for name, op, found in self._compiled.rows()),
-                self._compiled.unnamed,
+                "compiled", "reference", tuple(self._compiled.layers(times)), self._compiled.unnamed
             ),
             *([self._other.stage()] if self._other is not None else []),
         )  # fmt: skip
