@@ -7,9 +7,12 @@ import pytest
 import torch
 import torch.ao.quantization.fx._decomposed
 
+import tvm_qat
+from tvm_qat.importers import import_model
 from tvm_qat.importers.torch.quant import observed_grid
 from tvm_qat.qnn.arithmetic import dequantize, quantize
 from tvm_qat.qparams import QParams
+from tvm_qat.verification.evaluate import evaluate_module
 
 RNG = np.random.default_rng(0)
 
@@ -56,3 +59,32 @@ def test_fused_operator_makes_its_parameters_from_the_range() -> None:
     assert zero_point.tolist() == [0, 0]
     scale, zero_point = observed_grid(least[:1], most[:1], 0, 255, False)
     assert zero_point.tolist() == [170]
+
+
+class _Simulated(torch.nn.Module):
+    """Fake quantization per channel and nothing else."""
+
+    def __init__(self, scale: np.ndarray, zero_point: np.ndarray, kind: torch.dtype) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.from_numpy(scale))
+        self.register_buffer("zero_point", torch.from_numpy(zero_point).to(kind))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fake_quantize_per_channel_affine(x, self.scale, self.zero_point, 0, 0, 255)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [torch.int32, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("traced", [False, True], ids=["exported", "traced"])
+def test_zero_points_per_channel_round_as_their_dtype_does(kind: torch.dtype, traced: bool) -> None:
+    """Imported and compiled: torch adds float zero points before it rounds, and fuses those of float32."""
+    scale = RNG.uniform(1e-3, 0.2, 4).astype(np.float32)
+    data = np.stack([_data(each) for each in scale])
+    model = _Simulated(scale, RNG.integers(0, 256, 4), kind).eval()
+    x = torch.from_numpy(data)
+    expected = model(x).numpy()
+    source = torch.jit.trace(model, x) if traced else torch.export.export(model, (x,))
+    mod = import_model(source, input_shapes={"x": list(data.shape)})
+    np.testing.assert_array_equal(evaluate_module(mod, [data])[0], expected)
+    (found,) = tvm_qat.compile(mod, "llvm").run({"x": data}).values()
+    np.testing.assert_array_equal(found, expected)

@@ -1,7 +1,8 @@
 """torch's quantization operators: simulated ones and those of PT2E.
 
-All of them divide by multiplying with the reciprocal of the scale and round half to even
-(`reciprocal_half_even`, see qnn.arithmetic). Observers are off: parameters are what training left.
+All of them divide by multiplying with the reciprocal of the scale and round half to even; float zero
+points per channel are added before that (see qnn.arithmetic for each formula). Observers are off:
+parameters are what training left.
 """
 
 from __future__ import annotations
@@ -23,12 +24,20 @@ from tvm_qat.qparams import QParams
 
 _ROUNDING = "reciprocal_half_even"
 
+_FLOAT_ZERO_POINTS = {"float32": "reciprocal_fused", "float16": "reciprocal_zero_point_inside"}
+"""fake_quantize_per_channel_affine by the dtype of its zero points. The sum of a float32 one is fused
+with the product; a float16 one is converted first, and rounds after each of both.
+"""
+
 
 def fake_quantize(_write: Writer, node: Node) -> Expr:
     """fake_quantize_per_tensor_affine and per_channel, every overload."""
     if node.has("fake_quant_enabled") and not known(node, "fake_quant_enabled").any():
         return node.tensor("self")
-    return _simulated(node.tensor("self"), grid_of(node, axis=_axis(node, "axis")))
+    axis = _axis(node, "axis")
+    stored = "int32" if axis is None or not node.has("zero_point") else str(known(node, "zero_point").dtype)
+    formula = _FLOAT_ZERO_POINTS.get(stored, _ROUNDING)
+    return _simulated(node.tensor("self"), grid_of(node, axis=axis), formula)
 
 
 def fake_quantize_learnable(_write: Writer, node: Node) -> Expr:
@@ -75,8 +84,8 @@ def _axis(node: Node, name: str) -> int | None:
     return node.whole(name) if name in node.args else None
 
 
-def _simulated(data: Expr, params: QParams) -> Expr:
-    return build.fake_quantize(data, params.check_axis(shape_of(data) or ()), _ROUNDING)
+def _simulated(data: Expr, params: QParams, formula: str = _ROUNDING) -> Expr:
+    return build.fake_quantize(data, params.check_axis(shape_of(data) or ()), formula)
 
 
 def quantize(_write: Writer, node: Node) -> Expr:
