@@ -104,7 +104,7 @@ def _packed(
     lowered, constants, schedule = kernels.without_schedule(lowered)
     stages.begin("machine code")
     executable = build.executable_of(lowered, target)
-    report = report_of(folded, source, kernels.chosen_kernels(lowered))
+    report = _report(folded, source, lowered, target)
     shown = report.to_json()
     return Package(
         _describe(folded, lowered, target, schedule, report),
@@ -137,9 +137,13 @@ def inspect(
     source = as_module(model, **imports)
     folded = _folded(source, stages, passes)
     stages.begin("kernels")
-    report = report_of(folded, source, kernels.chosen_kernels(_lowered(folded, chosen)))
+    report = _report(folded, source, _lowered(folded, chosen), chosen)
     stages.begin("done")
     return report
+
+
+def _report(folded: IRModule, source: IRModule, lowered: IRModule, target: Any) -> Report:
+    return report_of(folded, source, kernels.chosen_kernels(lowered), kernels.instruction_of(target))
 
 
 def _stored_report(package: Package) -> Report:

@@ -17,6 +17,17 @@ def test_compile_writes_a_package_and_says_what_it_holds(call: Call, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["m.tar"]
 
 
+@pytest.mark.parametrize(("flags", "plain"), [([], True), (["--target", "llvm -mcpu=cascadelake"], False)])
+def test_a_target_without_an_instruction_for_products_is_named_with_the_remedy(
+    flags: list[str], plain: bool, call: Call, tmp_path: Path
+):
+    result = call("compile", MODEL, "-o", tmp_path / "m.tar", "--json", *flags)
+    assert ("target llvm: products run in plain loops" in result.err) == plain
+    assert ("--target native" in result.err) == plain
+    shown = call("inspect", tmp_path / "m.tar").out
+    assert ("plain loops" in shown) == plain and ("products by                avx512vnni" in shown) != plain
+
+
 def test_compile_json_is_one_document(call: Call, tmp_path: Path):
     result = call("compile", MODEL, "-o", tmp_path / "m.tar", "--json", "--target", "native")
     document = json.loads(result.out)

@@ -34,6 +34,7 @@ TOTALS = {
     "int8_byte_share": float, "integer_operators": int,
     "float_operators": int, "grid_changes": int, "pruned": int, "requantizes_cancelled": int,
     "batch_norms_folded": int, "weight_bytes": int, "source_weight_bytes": int,
+    "instruction": str,
 }  # fmt: skip
 
 

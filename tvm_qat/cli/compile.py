@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import Any
 
 import tvm_qat as tq
@@ -55,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
         "seconds": times,
         "dumps": dumps,
     }
+    plain = console.in_plain_loops(package.totals)
+    if plain:
+        print(f"target {args.target}: products run in {plain}", file=sys.stderr)
     if args.json:
         console.print_json(document)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,3 +84,16 @@ def in_bytes(count: int) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def in_plain_loops(totals: Mapping[str, Any]) -> str:
+    """What to know of a target that has no instruction for sums of products; empty for others.
+
+    totals : of `inspect`; packages of earlier versions do not hold it.
+    """
+    if totals.get("instruction") != "" or not totals["int8_macs"]:
+        return ""
+    return (
+        "plain loops, which are slow: the target has no instruction that adds products of bytes; "
+        "--target native names this machine"
+    )

@@ -68,6 +68,9 @@ def print_report(report: Report) -> None:
     print(
         f"multiply-accumulates       {totals['macs']:,}, {totals['int8_mac_share']:.2%} of them on integers"
     )
+    by = totals.get("instruction") or console.in_plain_loops(totals)
+    if by and totals["int8_macs"]:
+        print(f"products by                {by}")
     moved = console.in_bytes(totals["bytes"])
     print(f"weights and activations    {moved}, {totals['int8_byte_share']:.2%} of them in 8 bits")
     sizes = (totals["source_weight_bytes"], totals["weight_bytes"])

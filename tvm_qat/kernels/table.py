@@ -90,6 +90,12 @@ KERNELS: tuple[KernelRow, ...] = (
 )
 
 
+def instruction_of(target: Any) -> str:
+    """The instruction set by which sums of products run, of those whose row is above; "" for plain loops."""
+    found = (isa.name for isa in (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS) if isa.runs_on(target))
+    return next(found, "")
+
+
 def choose(fused: Fused, target: Any) -> KernelRow:
     """The first row that applies. Raises UnsupportedError where none does."""
     for row in KERNELS:

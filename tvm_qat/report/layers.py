@@ -112,12 +112,14 @@ class Report:
 
 
 def report_of(
-    mod: IRModule, source: IRModule | None = None, chosen: Sequence[Mapping[str, Any]] = ()
-) -> Report:
+    mod: IRModule, source: IRModule | None = None, chosen: Sequence[Mapping[str, Any]] = (),
+    instruction: str = "",
+) -> Report:  # fmt: skip
     """The rows of `mod`, a module that went through the passes.
 
     source : the module as imported, for what was removed and the size of its weights.
-    chosen : `kernels.chosen_kernels` of the lowered module.
+    chosen : `kernels.chosen_kernels` of the lowered module. instruction : `kernels.instruction_of` its
+    target.
     """
     notes, flat = notes_of(mod), flatten(gather_islands(mod))
     groups: dict[str, list[FlatCall]] = {}
@@ -135,7 +137,8 @@ def report_of(
         for layer in layers
     )
     removed = removed_nodes(source, set(groups), notes) if source is not None else ()
-    return Report(rows, totals_of(rows, edges, notes, mod, source), removed)
+    totals = {**totals_of(rows, edges, notes, mod, source), "instruction": instruction}
+    return Report(rows, totals, removed)
 
 
 def _reasons(notes: Sequence[Mapping[str, str]]) -> dict[str, list[tuple[str, str]]]:
