@@ -25,6 +25,7 @@ from tvm_qat.kernels.line import Line, line_of
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
+from tvm_qat.kernels.prefetch import next_block
 from tvm_qat.kernels.runs import Load, last_loads, step_starts, whole_loads
 
 _tir = tvm.tirx
@@ -75,12 +76,29 @@ class DotBody(LinearBody):
             with line.loop(whole // unroll, steps) as i:
                 if meanwhile is not None:
                     meanwhile(i, whole // unroll)
+                self._fetch_ahead(pixels, origin, at, ((kd, kh, kw, i), (*taps, whole // unroll)))
                 for u in range(unroll):
                     load((i * unroll + u) * isa.steps, (i * unroll + u) * isa.reach)
             for k in range(whole - whole % unroll, whole):
                 load(k * isa.steps, k * isa.reach)
             for one in last:
                 load(one.step, one.first, one)
+
+    def _fetch_ahead(
+        self, pixels: int, origin: Coordinates, block: PrimExpr, turn: tuple[Coordinates, Sequence[int]]
+    ) -> None:
+        """A turn's share of the next block's weights. turn : (place, extents) among those of the tile."""
+        ahead = None if self.per_batch else next_block(self.isa, self.spec, self.weights, pixels)
+        if ahead is None:
+            return
+        _, height, width = self.spec.axes
+        _, d, h, w = origin
+        first = (d * height.out + h) * width.out + w
+        place, extents = turn
+        which: PrimExpr = 0
+        for at, extent in zip(place, extents, strict=True):
+            which = which * extent + at
+        ahead.fetch(block, (first, pixels), (which, product(extents)))
 
     def _line(self, pixels: int) -> Line:
         return line_of(self.isa, self.spec, pixels, self.blocking.channels // self.isa.lanes)

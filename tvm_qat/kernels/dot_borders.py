@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tvm_qat.kernels.dot import DotBody
+from tvm_qat.kernels.dot import DotBody, Meanwhile
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, Registers
@@ -76,7 +76,12 @@ class BorderDotBody(DotBody):
             row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh)
             for taps, inside in self._runs(served):
                 columns = [(w + p) * width.stride + taps[0] * width.dilation for p in inside]
-                self._add_taps([acc[p] for p in inside], (block, kd, kh), row, columns, taps)
+
+                def meanwhile(turn: PrimExpr, turns: int, kd: PrimExpr = kd, kh: PrimExpr = kh) -> None:
+                    extents = (depth.kernel, height.kernel, turns)
+                    self._fetch_ahead(pixels, origin, block, ((kd, kh, turn), extents))
+
+                self._add_taps([acc[p] for p in inside], (block, kd, kh), row, columns, taps, meanwhile)
 
     def _served(self, w: PrimExpr, pixels: int, kw: int) -> list[int]:
         """The pixels of a tile for which column `kw` of the kernel lies inside."""
@@ -97,14 +102,16 @@ class BorderDotBody(DotBody):
         return runs
 
     def _add_taps(
-        self, acc: Registers, tap: Coordinates, row: Coordinates, columns: Coordinates, taps: range
-    ) -> None:
+        self, acc: Registers, tap: Coordinates, row: Coordinates, columns: Coordinates, taps: range,
+        meanwhile: Meanwhile,
+    ) -> None:  # fmt: skip
         """Adds neighbouring columns of the kernel to the pixels that they serve."""
         spec, isa = self.spec, self.isa
         before, count = (spec.inner * many // isa.reach for many in (taps.start, len(taps)))
         first = (tap[0] // self.blocks) * spec.inner if spec.groups > 1 else 0
         unroll = isa.unroll if count % isa.unroll == 0 else 1
         with loops((count // unroll,)) as (i,):
+            meanwhile(before // unroll + i, spec.inner * spec.axes[2].kernel // isa.reach // unroll)
             for u in range(unroll):
                 at = (*tap, (before + i * unroll + u) * isa.steps)
                 self._load(acc, at, row, columns, first + (i * unroll + u) * isa.reach)

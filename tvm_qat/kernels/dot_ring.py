@@ -25,7 +25,7 @@ import numpy as np
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import tb
-from tvm_qat.kernels.dot import DotBody
+from tvm_qat.kernels.dot import DotBody, Meanwhile
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, Registers
@@ -91,7 +91,13 @@ class RingDotBody(DotBody):
                     self._add_part(acc, (kd, kh, _ROW), block)
             with tb.serial(first, last) as kh:
                 row = (n, d * depth.stride + kd * depth.dilation, h * height.stride + kh * height.dilation)
-                self._row(acc, (block, kd, kh), row, [(w + p) * width.stride for p in range(pixels)], w)
+                columns = [(w + p) * width.stride for p in range(pixels)]
+
+                def meanwhile(turn: PrimExpr, turns: int, kd: PrimExpr = kd, kh: PrimExpr = kh) -> None:
+                    taps = (depth.kernel, height.kernel, turns)
+                    self._fetch_ahead(pixels, origin, block, ((kd, kh, turn), taps))
+
+                self._row(acc, (block, kd, kh), row, columns, w, meanwhile)
 
     def _rows(self, h: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
         """The rows of the kernel that lie inside: first, and one past the last."""
@@ -103,8 +109,9 @@ class RingDotBody(DotBody):
         return first, last
 
     def _row(
-        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, w: PrimExpr
-    ) -> None:
+        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, w: PrimExpr,
+        meanwhile: Meanwhile,
+    ) -> None:  # fmt: skip
         """One row of the kernel for a tile that begins at pixel `w`."""
         width = self.spec.axes[2]
         left, right = _outside(width)
@@ -112,26 +119,28 @@ class RingDotBody(DotBody):
         at_left, at_right = (_tir.EQ(_tir.IntImm("int32", 0) + i, j) for i, j in ends)
         kernel = width.kernel
         low, high = _tir.Select(at_left, left, 0), _tir.Select(at_right, kernel - right, kernel)
-        self._columns(acc, at, row, columns, low, high)
+        self._columns(acc, at, row, columns, (low, high), meanwhile)
         if left:
             with tb.If(at_left), tb.Then():
-                self._columns(acc[1:], at, row, columns[1:], 0, left)
+                self._columns(acc[1:], at, row, columns[1:], (0, left), meanwhile)
                 self._add_part(acc[:1], (*at[1:], _LEFT), at[0])
         if right:
             with tb.If(at_right), tb.Then():
-                self._columns(acc[:-1], at, row, columns[:-1], kernel - right, kernel)
+                self._columns(acc[:-1], at, row, columns[:-1], (kernel - right, kernel), meanwhile)
                 self._add_part(acc[-1:], (*at[1:], _RIGHT), at[0])
 
     def _columns(
-        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates, low: PrimExpr,
-        high: PrimExpr,
+        self, acc: Registers, at: Coordinates, row: Coordinates, columns: Coordinates,
+        among: tuple[PrimExpr, PrimExpr], meanwhile: Meanwhile,
     ) -> None:  # fmt: skip
         """Columns [low, high) of the kernel for some pixels."""
+        low, high = among
         isa = self.isa
         turns = self.spec.inner // (isa.reach * isa.unroll)
         if not acc:
             return
         with tb.serial(low * turns, high * turns) as turn:
+            meanwhile(turn, self.spec.axes[2].kernel * turns)
             for u in range(isa.unroll):
                 load = turn * isa.unroll + u
                 self._load(acc, (*at, load * isa.steps), row, columns, load * isa.reach)

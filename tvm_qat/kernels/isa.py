@@ -38,7 +38,7 @@ class DotProduct:
     steps : that one load of activations brings. pixels : whose sums share a vector of accumulators,
     one after the other. epilogue : registers that one takes: two for scales, four for bounds, zero
     point and mask, two for values. defers : whether epilogues inside the next tile's loop were measured
-    to be faster.
+    to be faster. prefetches : whether weights of the next block are fetched ahead.
     """
 
     name: str
@@ -58,6 +58,7 @@ class DotProduct:
     pixels: int = 1
     epilogue: int = 8
     defers: bool = False
+    prefetches: bool = False
 
     @property
     def reach(self) -> int:
@@ -149,20 +150,21 @@ DOT_PRODUCTS = (
     DotProduct(
         "avx512vnni", ("avx512vnni",), 16, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(512),
         ((6, 4), (8, 3), (10, 2), (14, 1)), 4, 32, narrow=_pack_512, defers=True,
+        prefetches=True,
     ),
     DotProduct(
         "avxvnni", ("avxvnni",), 8, 4, ("uint8",), "int8", _four_bytes, _vpdpbusd(256),
-        ((6, 2), (10, 1)), 2, 16,
+        ((6, 2), (10, 1)), 2, 16, prefetches=True,
     ),
     DotProduct(
         "avx512bw", ("avx512bw",), 16, 2, ("uint8", "int8"), "int16", _two_words,
         _pmaddwd("llvm.x86.avx512.pmaddw.d.512", 16), ((4, 4), (8, 2), (12, 1)), 2, 32,
-        adds_apart=True, narrow=_pack_512, defers=True,
+        adds_apart=True, narrow=_pack_512, defers=True, prefetches=True,
     ),
     DotProduct(
         "avx2", ("avx2",), 8, 2, ("uint8", "int8"), "int16", _two_words,
         _pmaddwd("llvm.x86.avx2.pmadd.wd", 8), ((4, 2), (8, 1)), 2, 16,
-        adds_apart=True,
+        adds_apart=True, prefetches=True,
     ),
 )  # fmt: skip
 """Best first; a target takes the first that it has."""

@@ -127,14 +127,28 @@ class LinearBody:
         sizes = (*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner)
         parallel = worth_threads(sizes, STEP_MACS)
         if isinstance(height.out, int) and isinstance(outer[2], int) and height.out * outer[2] == 1:
-            for group in groups:
-                with loops((*outer, self._strips(group[1])), parallel) as (n, block, d, h, strip):
-                    self._strip(group, strip, (n, d, h), block)
+            strips = [self._strips(count) for _, count, _ in groups]
+            with loops((*outer, sum(strips)), parallel) as (n, block, d, h, strip):
+                self._one_strip(groups, strips, strip, (n, d, h), block)
             return
         with loops(outer, parallel) as (n, block, d, h):
             for group in groups:
                 with loops((self._strips(group[1]),)) as (strip,):
                     self._strip(group, strip, (n, d, h), block)
+
+    def _one_strip(
+        self, groups: Sequence[Group], strips: Sequence[Any], strip: PrimExpr, row: Coordinates,
+        block: PrimExpr,
+    ) -> None:  # fmt: skip
+        """Step `strip` of a row: all of them follow each other, so that weights are fetched once."""
+        if len(groups) == 1:
+            self._strip(groups[0], strip, row, block)
+            return
+        with tb.If(strip < strips[0]):
+            with tb.Then():
+                self._strip(groups[0], _known(strip, strips[0]), row, block)
+            with tb.Else():
+                self._strip(groups[1], _known(strip - strips[0], strips[1]), row, block)
 
     def _strips(self, tiles: Any) -> Any:
         """How many steps run `tiles` tiles of a row."""
@@ -279,6 +293,11 @@ class DepthwiseBody:
         for p in range(pixels):
             with tb.vectorized(0, lanes) as lane:
                 self.sink.store((n, d, h, w + p, channel + lane), ex.cast(acc[p][lane], "int32"))
+
+
+def _known(i: PrimExpr, count: Any) -> PrimExpr:
+    """A position among `count`."""
+    return 0 if isinstance(count, int) and count == 1 else i
 
 
 def _div(i: PrimExpr, by: int) -> PrimExpr:
