@@ -9,19 +9,24 @@ import numpy as np
 import pytest
 
 from tests.kernels.harness import LEVELS, Case, compiled_module, module_of
-from tests.kernels.linear_cases import conv_case
+from tests.kernels.linear_cases import conv_case, integers
+from tests.kernels.pointwise_cases import U8
 from tests.kernels.test_dot import dense
 from tests.support.assembly import X86, inner_loops, spills
 from tvm_qat.kernels.loops import tiles
 from tvm_qat.kernels.prefetch import NextBlock
+from tvm_qat.qnn import build as qnn
 
 _PREFETCH = re.compile(r"prefetcht0\b")
 
 
+def assembly_of(one: Case, level: str) -> str:
+    return str(compiled_module(module_of([one]), LEVELS[level]).mod.imports[0].inspect_source("asm"))
+
+
 def loops_of(one: Case, level: str) -> list[list[str]]:
     """Inner loops that add products."""
-    assembly = str(compiled_module(module_of([one]), LEVELS[level]).mod.imports[0].inspect_source("asm"))
-    loops = inner_loops(assembly, X86)
+    loops = inner_loops(assembly_of(one, level), X86)
     return [loop for loop in loops if any(re.match("vpdpbusd|vpmaddwd", line) for line in loop)]
 
 
@@ -68,3 +73,23 @@ def test_the_tiles_of_a_block_fetch_every_line(pixels: int, most: int, lines: in
                 first, many = ahead.share(start + tile * size, size, turn, turns)
                 fetched |= set(range(first, first + many))
     assert fetched >= set(range(lines))
+
+
+@pytest.mark.parametrize(("rows", "pixels"), [(12, 4), (7, 4 + 3)])
+def test_what_is_added_to_a_tile_is_fetched_before_its_sums(rows: int, pixels: int) -> None:
+    """One line for each pixel of each kind of tile; the data, which has the same shape, is not."""
+    plain = dense("square", rows, 64, 64)
+    (x,), rng = plain.inputs, np.random.default_rng(2)
+
+    def graph(data: Any, other: Any) -> list[Any]:
+        steps = plain.graph(data)
+        assert isinstance(steps, list)
+        return [*steps, lambda y: qnn.elementwise("add", y, other, U8, U8, U8)]
+
+    other = integers(rng, "uint8", *x.shape)
+    added = Case("added", graph, (x, other), composite=True)
+    assert (fetched(plain), fetched(added)) == (0, pixels)
+
+
+def fetched(one: Case) -> int:
+    return len(_PREFETCH.findall(assembly_of(one, "cascadelake")))

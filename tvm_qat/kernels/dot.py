@@ -25,7 +25,7 @@ from tvm_qat.kernels.line import Line, line_of
 from tvm_qat.kernels.linear import Coordinates, LinearBody, Registers
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.narrowing import Sums, can_pack, store_packed
-from tvm_qat.kernels.prefetch import next_block
+from tvm_qat.kernels.prefetch import fetch_channels, next_block
 from tvm_qat.kernels.runs import Load, last_loads, step_starts, whole_loads
 
 _tir = tvm.tirx
@@ -43,6 +43,16 @@ class DotBody(LinearBody):
 
     isa: DotProduct
     zero_ring: bool = False
+
+    def _accumulators(self, pixels: int, origin: Coordinates, block: PrimExpr) -> Registers:
+        """What the epilogue of the tile will read comes near during its sums."""
+        if self.isa.prefetches and self.spec.channels_last:
+            n, d, h, w = origin
+            places = [(n, d, h, w + p, self._first_channel(block)) for p in range(pixels)]
+            for residual in self.sink.residuals:
+                for place in places:
+                    fetch_channels(residual, self.sink.place_of(place), self.blocking.channels)
+        return super()._accumulators(pixels, origin, block)
 
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         self._add_products(acc, pixels, origin, block)

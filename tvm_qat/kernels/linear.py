@@ -62,13 +62,15 @@ class Source:
 class Sink:
     """Where results go: the epilogue's term, what it reads, and the output.
 
-    place_of : from (n, d, h, w, c) to the output's index.
+    place_of : from (n, d, h, w, c) to the output's index. residuals : those of the buffers that the
+    term reads at that index.
     """
 
     term: Term
     buffers: Mapping[str, Any]
     output: Any
     place_of: Callable[[Coordinates], Sequence[PrimExpr]]
+    residuals: Sequence[Any] = ()
 
     def store(self, place: Coordinates, value: PrimExpr) -> None:
         site = self._site(place, value)

@@ -67,7 +67,7 @@ def _emit_rows(plan: LinearPlan, buffers: dict[str, Any], output: Any) -> None:
     seen = {o.name: _as_rows(plan, o, buffers[o.name], rows) for o in plan.operands}
     flat, flat_data = view(output, (rows, spec.outer)), view(buffers[plan.data.name], (rows * spec.inner,))
 
-    sink = Sink(plan.term, seen, flat, lambda place: place[3:])
+    sink = Sink(plan.term, seen, flat, lambda place: place[3:], _residuals(plan, seen))
     if plan.flips:
         flat_data = flipped_copy(flat_data)
     source = Source(flat_data, lambda p: (p[3] * spec.inner + p[4],), _centre(plan, buffers))
@@ -84,8 +84,13 @@ def _as_rows(plan: LinearPlan, operand: Operand, buffer: Any, rows: Any) -> Any:
 
 def _emit_general(plan: LinearPlan, buffers: dict[str, Any], output: Any) -> None:
     """Loops over the real axes, in whatever layout the tensors have."""
-    sink = Sink(plan.term, buffers, output, _place_in_output(plan, output))
+    sink = Sink(plan.term, buffers, output, _place_in_output(plan, output), _residuals(plan, buffers))
     _run(plan, plan.spec, _source(plan, buffers), buffers, sink)
+
+
+def _residuals(plan: LinearPlan, buffers: dict[str, Any]) -> list[Any]:
+    others = [o for o in plan.operands if o is not plan.data and o is not plan.weight]
+    return [buffers[o.name] for o in others if _same_shape(o.shape, plan.fused.shape)]
 
 
 def _place_in_output(plan: LinearPlan, output: Any) -> Callable[[Coordinates], list[PrimExpr]]:

@@ -1,13 +1,16 @@
-"""Brings the weights of the next block near while the tiles of one block are computed.
+"""Brings near what will be read: the weights of the next block, and the residuals of a tile.
 
 A block's weights are read once from far away and then by each of its tiles. What the processor fetches
 by itself follows too closely: with few tiles a block the sums wait for it. So every turn of a tile's
 inner loop asks for a line or two of the block that comes next, and the tiles of a block ask for all of
-it, each for its share.
+it, each for its share. What the epilogue reads for each output is asked for before a tile's sums.
+
+A prefetch never fails, so places behind the end of a tensor need no care.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +57,8 @@ class NextBlock:
         first, count = self.share(*tile, *turn)
         step = 8 * _LINE // _bits(self.weights)
         inner = [0] * (len(self.weights.shape) - 2)
-        hints = [ex.int32(hint) for hint in (_READ, _NEAREST, _DATA)]
         for i in range(count):
-            place = (behind, *inner, (first + i) * step)
-            line = _tir.address_of(self.weights[place])
-            tb.evaluate(_tir.call_llvm_intrin("void", "llvm.prefetch", line, *hints))
+            _fetch(self.weights, (behind, *inner, (first + i) * step))
 
     def share(self, first: PrimExpr, pixels: int, turn: PrimExpr, turns: int) -> tuple[PrimExpr, int]:
         """(first line, lines) of a turn, in a tile that begins at pixel `first`.
@@ -78,6 +78,20 @@ def next_block(isa: DotProduct, spec: LinearSpec, weights: Any, tile: int) -> Ne
         return None
     known = isinstance(pixels, int) and tile < pixels <= _PIXELS
     return NextBlock(weights, pixels, lines, again) if known else None
+
+
+def fetch_channels(buffer: Any, place: Sequence[PrimExpr], count: int) -> None:
+    """`count` elements from `place` on, of which the last index counts neighbours."""
+    *outer, first = place
+    for i in range(0, count, 8 * _LINE // _bits(buffer)):
+        _fetch(buffer, (*outer, first + i))
+
+
+def _fetch(buffer: Any, place: Sequence[PrimExpr]) -> None:
+    """The line in which an element lies."""
+    hints = [ex.int32(hint) for hint in (_READ, _NEAREST, _DATA)]
+    line = _tir.address_of(buffer[tuple(place)])
+    tb.evaluate(_tir.call_llvm_intrin("void", "llvm.prefetch", line, *hints))
 
 
 def _bits(buffer: Any) -> int:
