@@ -30,7 +30,7 @@ def by_name(content):
     return {entry["name"]: entry for entry in content["encodings"]}
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("name", [pytest.param("digits_cnn", marks=pytest.mark.slow), "digits_mlp"])
 def test_a_model_is_its_float_model_with_its_parameters(name, tmp_path):
     path = DEMO / f"{name}.onnx"
     exported = tq.export_qparams(path)

@@ -66,14 +66,14 @@ def test_a_missing_runtime_is_named_with_its_pip_command(call: Call, monkeypatch
     ],
 )
 def test_what_cannot_be_measured_is_refused(call: Call, arguments: tuple[str, ...], reason: str):
-    result = call("bench", CNN, *arguments)
+    result = call("bench", MODEL, *arguments)
     assert result.code == 4 and result.refused_in_one_line
     assert reason in result.err
 
 
 def test_inputs_that_do_not_fit_are_refused(call: Call, tmp_path: Path):
     np.savez(tmp_path / "x.npz", other=np.zeros(3))
-    result = call("bench", CNN, "-i", tmp_path / "x.npz")
+    result = call("bench", MODEL, "-i", tmp_path / "x.npz")
     assert result.code == 4 and result.refused_in_one_line
     assert "no input 'other'" in result.err
 

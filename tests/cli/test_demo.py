@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import DEMO, Call
 
 
-@pytest.mark.parametrize("model", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("model", [pytest.param("digits_cnn", marks=pytest.mark.slow), "digits_mlp"])
 def test_the_demo_proves_what_it_promises(call: Call, model: str):
     result = call("demo", "--model", model, "--json")
     document = json.loads(result.out)

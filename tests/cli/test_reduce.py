@@ -18,7 +18,6 @@ from tvm_qat.verification import run
 
 CNN = str(DEMO / "digits_cnn.onnx")
 MLP = str(DEMO / "digits_mlp.onnx")
-NODE = "block2/conv1"
 ZERO_POINT: Fault = with_operand("output_zero_point", lambda z: z + 1)
 
 
@@ -60,16 +59,23 @@ def names(model: onnx.ModelProto) -> set[str]:
     return {node.name for node in model.graph.node}
 
 
-@pytest.mark.parametrize("kind", ["kernel", "folding"])
+@pytest.mark.parametrize(
+    ("kind", "network", "node"),
+    [
+        pytest.param("folding", MLP, "fc2/add", id="folding"),
+        pytest.param("folding", CNN, "block2/conv1", id="folding of the CNN", marks=pytest.mark.slow),
+        pytest.param("kernel", CNN, "block2/conv1", id="kernel of the CNN", marks=pytest.mark.slow),
+    ],
+)
 def test_a_fault_is_reduced_to_the_nodes_around_it(
-    kind: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, network: str, node: str, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     plant = compile_with_fault if kind == "kernel" else fold_with_fault
-    plant(monkeypatch, NODE)
-    shown, model, inputs = reduced(call, CNN, tmp_path, "--max-steps", 0.5)
-    assert shown.code == 1 and NODE in shown.err
-    assert NODE in names(model) and len(model.graph.node) <= 8
-    assert names(model) <= names(onnx.load(CNN))
+    plant(monkeypatch, node)
+    shown, model, inputs = reduced(call, network, tmp_path, "--max-steps", 0.5)
+    assert shown.code == 1 and node in shown.err
+    assert node in names(model) and len(model.graph.node) <= 8
+    assert names(model) < names(onnx.load(network))
     assert set(inputs) == {info.name for info in model.graph.input}
 
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 import tvm_qat
-from tests.support.corpus import CORPUS, needs_corpus, onnx_models, vectors
+from tests.support.corpus import CORPUS, needs_corpus, one_of_each_folder, onnx_models, vectors
 from tvm_qat import pipeline
 from tvm_qat.verification.evaluate import evaluate_module
 
@@ -30,7 +30,7 @@ FLOAT_INPUT = {"qkeras_jettagging.onnx": (1024, "its input is not quantized")}
 """Multiply-accumulates in float, and why: the first layer reads the model's input as it comes."""
 
 
-@pytest.mark.parametrize("path", onnx_models(), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", one_of_each_folder(onnx_models()))
 def test_compiled_model_repeats_the_reference_and_its_vectors(path: Path) -> None:
     """The reference bit for bit; float operators there are compiled by TVM as well."""
     inputs, expected = vectors(path)

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import tvm_qat
-from tests.support.corpus import CORPUS, golden_file, needs_corpus, real_vectors, tflite_models, vectors
+from tests.support.corpus import (
+    CORPUS,
+    golden_file,
+    needs_corpus,
+    one_of_each_folder,
+    real_vectors,
+    tflite_models,
+    vectors,
+)
 from tvm_qat.package import Package
 
 pytestmark = [needs_corpus, pytest.mark.corpus]
@@ -24,19 +32,6 @@ STEPS = {
 IN_FLOAT = ("mnist_quantized.tflite", "partly_quantized_mnist.tflite")
 """Models with layers in float: their last bits depend on the order of additions."""
 
-SLOW = (
-    "mobilenet_v2_1.0_224_quant.tflite", "mobilenet_v2_0.35_224_int8_pruned.tflite", "mcunet_vww.tflite",
-    "micro_speech_lstm.tflite", "trained_lstm_int8.tflite",
-)  # fmt: skip
-"""Models that take longest to compile: deep ones, and LSTMs, which are unrolled."""
-
-
-def _marked(paths: list[Path]) -> list[object]:
-    return [
-        pytest.param(path, id=path.name, marks=[pytest.mark.slow] if path.name in SLOW else [])
-        for path in paths
-    ]
-
 
 def _vectors(path: Path, package: Package) -> list[tuple[dict, dict]]:
     if not golden_file(path).exists():
@@ -47,7 +42,7 @@ def _vectors(path: Path, package: Package) -> list[tuple[dict, dict]]:
         return [(inputs, {package.outputs[0].name: arrays["golden"]})]
 
 
-@pytest.mark.parametrize("path", _marked(tflite_models()))
+@pytest.mark.parametrize("path", one_of_each_folder(tflite_models()))
 def test_profile_tflite_gives_the_vectors_bit_for_bit(path: Path) -> None:
     package = tvm_qat.compile(path, "native", rounding="tflite")
     for inputs, expected in _vectors(path, package):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import tvm_qat
-from tests.support.corpus import CORPUS, needs_corpus, vectors
+from tests.support.corpus import CORPUS, needs_corpus, one_of_each_folder, vectors
 from tvm_qat.verification import Verification
 
 pytestmark = [needs_corpus, pytest.mark.corpus]
@@ -24,15 +26,15 @@ ONNX = [
 TFLITE = ["ai_edge_quantizer/conv_fc_mnist_srq_a8w8.tflite", "tflite_micro/hello_world_int8.tflite"]
 
 
-@pytest.mark.parametrize("name", ONNX)
-def test_an_onnx_model_is_the_same_at_every_layer(name: str):
-    inputs, _ = vectors(CORPUS / name)
-    _check(tvm_qat.verify(CORPUS / name, inputs, max_steps=1))
+@pytest.mark.parametrize("path", one_of_each_folder(CORPUS / name for name in ONNX))
+def test_an_onnx_model_is_the_same_at_every_layer(path: Path):
+    inputs, _ = vectors(path)
+    _check(tvm_qat.verify(path, inputs, max_steps=1))
 
 
-@pytest.mark.parametrize("name", TFLITE)
-def test_a_tflite_model_is_the_same_at_every_layer(name: str):
-    _check(tvm_qat.verify(CORPUS / name, samples=2, rounding="tflite", max_steps=1))
+@pytest.mark.parametrize("path", one_of_each_folder(CORPUS / name for name in TFLITE))
+def test_a_tflite_model_is_the_same_at_every_layer(path: Path):
+    _check(tvm_qat.verify(path, samples=2, rounding="tflite", max_steps=1))
 
 
 def _check(found: Verification) -> None:

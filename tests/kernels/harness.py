@@ -183,6 +183,25 @@ def _max_pool(x: Array, attrs: dict[str, Any]) -> Array:
     return windows[:, ::high, ::wide].max((-1, -2))
 
 
+def thirds(*lists: Callable[[], list[Case]], names: Sequence[str] = ("third",)) -> list[Any]:
+    """Parameters of a test: each list whole, or in three parts from a dozen cases on; the last two are slow.
+
+    Chance, the same in every run, says which case is in which part: lists hold products of options, of
+    which every third could leave an option out.
+    """
+    found = []
+    for name, make in zip(names, lists, strict=True):
+        cases = make()
+        if len(cases) < 12:
+            found.append(pytest.param(cases, id=name))
+            continue
+        order = np.random.default_rng(0).permutation(len(cases))
+        for k in range(3):
+            part = [cases[i] for i in sorted(order[k::3])]
+            found.append(pytest.param(part, id=f"{name}-{k}", marks=[pytest.mark.slow] if k else []))
+    return found
+
+
 def check_exact(cases: Sequence[Case], target: Any) -> None:
     """Every case compiled for `target` gives the reference's bits.
 

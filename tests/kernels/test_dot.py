@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.cases import CASES
-from tests.kernels.harness import LEVELS, TARGETS, Case, case, check_exact, module_of
+from tests.kernels.harness import LEVELS, TARGETS, Case, case, check_exact, module_of, thirds
 from tests.kernels.linear_cases import conv_case, integers
 from tvm_qat.ir import const, relax
 from tvm_qat.kernels import chosen_kernels, lower
@@ -83,9 +83,10 @@ def passed_over() -> list[Case]:
     return [conv_case(str(option), rng, zero=0, inner=32, **option) for option in options]
 
 
+@pytest.mark.parametrize("cases", thirds(passed_over))
 @pytest.mark.parametrize("target", LEVELS)
-def test_taps_beyond_the_border_are_passed_over_exactly(target: str) -> None:
-    check_exact(passed_over(), LEVELS[target])
+def test_taps_beyond_the_border_are_passed_over_exactly(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
 def depthwise_case(
@@ -137,9 +138,10 @@ def depthwise() -> list[Case]:
     ]
 
 
+@pytest.mark.parametrize("cases", thirds(depthwise))
 @pytest.mark.parametrize("target", LEVELS)
-def test_depthwise_equals_the_reference(target: str) -> None:
-    check_exact(depthwise(), LEVELS[target])
+def test_depthwise_equals_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
 def strips() -> list[Case]:
@@ -197,9 +199,10 @@ def attention() -> list[Case]:
     ]
 
 
+@pytest.mark.parametrize("cases", thirds(attention))
 @pytest.mark.parametrize("target", LEVELS)
-def test_attention_equals_the_reference(target: str) -> None:
-    check_exact(attention(), LEVELS[target])
+def test_attention_equals_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
 def test_attention_takes_the_dot_product_kernel() -> None:
@@ -207,47 +210,51 @@ def test_attention_takes_the_dot_product_kernel() -> None:
     assert {kernel["isa"] for kernel in chosen_kernels(lowered)} == {"avx512vnni"}
 
 
+@pytest.mark.parametrize("cases", thirds(remainders))
 @pytest.mark.parametrize("target", LEVELS)
-def test_every_remainder_equals_the_reference(target: str) -> None:
-    check_exact(remainders(), LEVELS[target])
+def test_every_remainder_equals_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
+@pytest.mark.parametrize("cases", thirds(strips))
 @pytest.mark.parametrize("target", LEVELS)
-def test_deferred_epilogues_equal_the_reference(target: str) -> None:
-    check_exact(strips(), LEVELS[target])
+def test_deferred_epilogues_equal_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
+@pytest.mark.parametrize("cases", thirds(rings))
 @pytest.mark.parametrize("target", LEVELS)
-def test_rings_of_padding_equal_the_reference(target: str) -> None:
-    check_exact(rings(), LEVELS[target])
+def test_rings_of_padding_equal_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
+@pytest.mark.parametrize("cases", thirds(borders))
 @pytest.mark.parametrize("target", LEVELS)
-def test_borders_and_ends_of_range_equal_the_reference(target: str) -> None:
-    check_exact(borders(), LEVELS[target])
+def test_borders_and_ends_of_range_equal_the_reference(target: str, cases: list[Case]) -> None:
+    check_exact(cases, LEVELS[target])
 
 
-def test_integers_added_in_the_epilogue_do_not_escape_the_bound() -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_integers_added_in_the_epilogue_do_not_escape_the_bound(target: str) -> None:
     """A bias for each element cannot join the sum's start, and may exceed what the weights allow."""
     rng = np.random.default_rng(3)
     x, w = integers(rng, "uint8", 5, 64), integers(rng, "int8", 64, 64)
     bias = rng.choice(np.array([-(2**30), 2**30], np.int32), (5, 64))
-    source, target = QParams(np.array(4.0), dtype="int32"), QParams(np.array(1.0), np.array(9), "uint8")
+    source, output = QParams(np.array(4.0), dtype="int32"), QParams(np.array(1.0), np.array(9), "uint8")
 
     def graph(data: Any) -> list[Any]:
         return [
             qnn.dense(data, const(w), 0),
             lambda sums: relax.op.add(sums, const(bias)),
-            lambda sums: qnn.requantize(sums, source, target),
+            lambda sums: qnn.requantize(sums, source, output),
         ]
 
-    for chosen in TARGETS.values():
-        check_exact([case("bias", graph, x, composite=True)], chosen)
+    check_exact([case("bias", graph, x, composite=True)], TARGETS[target])
 
 
-@pytest.mark.parametrize("op", LINEAR)
-def test_sums_of_products_equal_the_reference_with_vnni(op: str) -> None:
-    check_exact(CASES[op](), LEVELS["cascadelake"])
+@pytest.mark.parametrize("cases", thirds(*(CASES[op] for op in LINEAR), names=LINEAR))
+def test_sums_of_products_equal_the_reference_with_vnni(cases: list[Case]) -> None:
+    check_exact(cases, LEVELS["cascadelake"])
 
 
 @pytest.mark.parametrize("target", LEVELS)

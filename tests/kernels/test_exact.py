@@ -11,7 +11,7 @@ import pytest
 
 from tests.kernels import fused_cases, litert_cases
 from tests.kernels.cases import CASES
-from tests.kernels.harness import TARGETS, check_exact
+from tests.kernels.harness import TARGETS, Case, check_exact, thirds
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,14 +32,15 @@ LEVELS = [name for name in TARGETS if name != "cascadelake"]
 
 
 @pytest.mark.parametrize("target", LEVELS)
-@pytest.mark.parametrize("op", CASES)
-def test_compiled_code_equals_the_reference(op: str, target: str) -> None:
-    check_exact(CASES[op](), TARGETS[target])
+@pytest.mark.parametrize("cases", thirds(*CASES.values(), names=list(CASES)))
+def test_compiled_code_equals_the_reference(cases: list[Case], target: str) -> None:
+    check_exact(cases, TARGETS[target])
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_fused_convolution_equals_the_reference(target: str) -> None:
-    check_exact(fused_cases.conv_cases(), TARGETS[target])
+@pytest.mark.parametrize("cases", thirds(fused_cases.conv_cases))
+def test_a_fused_convolution_equals_the_reference(cases: list[Case], target: str) -> None:
+    check_exact(cases, TARGETS[target])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -59,5 +60,8 @@ def test_the_number_of_threads_does_not_change_a_bit(threads: int) -> None:
 
 
 @pytest.mark.parametrize("target", sorted({LEVELS[0], list(TARGETS)[-1]}))
-def test_the_arithmetic_of_litert_equals_the_reference(target: str) -> None:
-    check_exact(litert_cases.litert_cases() + litert_cases.fused_cases(), TARGETS[target])
+@pytest.mark.parametrize(
+    "cases", thirds(litert_cases.litert_cases, litert_cases.fused_cases, names=["alone", "fused"])
+)
+def test_the_arithmetic_of_litert_equals_the_reference(cases: list[Case], target: str) -> None:
+    check_exact(cases, TARGETS[target])

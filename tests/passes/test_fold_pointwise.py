@@ -320,7 +320,7 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-@pytest.mark.parametrize("params", [X, grid(0.037, 100, "uint8")])
+@pytest.mark.parametrize("params", [X, pytest.param(grid(0.037, 100, "uint8"), marks=pytest.mark.slow)])
 def test_a_function_of_one_8_bit_tensor_becomes_one_table(name: str, params: QParams) -> None:
     out = grid(0.0173, -3)
     shape = ((1, 1, 64, 64), "float32")

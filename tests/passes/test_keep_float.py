@@ -154,16 +154,23 @@ def test_a_node_that_computes_nothing_in_float_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("nodes", "only"),
-    [(["block2/*", "head/pool"], []), (["stem/conv"], []), ([], ["Conv"]), ([], ["Gemm", "MaxPool"])],
+    "target", ["llvm", pytest.param('{"kind": "llvm", "mcpu": "cascadelake"}', marks=pytest.mark.slow)]
 )
-def test_compiled_code_repeats_the_reference_whatever_is_kept(nodes: list[str], only: list[str]):
+@pytest.mark.parametrize(
+    ("nodes", "only"),
+    [
+        (["block2/*", "head/pool"], []),
+        pytest.param(["stem/conv"], [], marks=pytest.mark.slow),
+        ([], ["Conv"]),
+        pytest.param([], ["Gemm", "MaxPool"], marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_code_repeats_the_reference_whatever_is_kept(nodes: list[str], only: list[str], target: str):
     source = keep_float(tvm_qat.import_model(DEMO), nodes, only)
     inputs = random_inputs(source)
     (expected,) = evaluate_module(pipeline.run(source), inputs)
-    for target in ("llvm", '{"kind": "llvm", "mcpu": "cascadelake"}'):
-        package = tvm_qat.compile(DEMO, target, keep_float=nodes, only_int8=only)
-        (found,) = package.run(inputs).values()
-        np.testing.assert_array_equal(found, expected)
-        named = {row["name"] for row in package.layers if row["code"] == "by-request"}
-        assert (named and 0 < package.totals["int8_mac_share"] < 1) or only == ["Conv"]
+    package = tvm_qat.compile(DEMO, target, keep_float=nodes, only_int8=only)
+    (found,) = package.run(inputs).values()
+    np.testing.assert_array_equal(found, expected)
+    named = {row["name"] for row in package.layers if row["code"] == "by-request"}
+    assert (named and 0 < package.totals["int8_mac_share"] < 1) or only == ["Conv"]

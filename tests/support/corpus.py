@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +34,21 @@ def tflite_models() -> list[Path]:
     """The TFLite models that have reference vectors, of LiteRT's reference kernels or published."""
     found = sorted(CORPUS.glob("*/*.tflite"))
     return [path for path in found if vectors_file(path).exists() or golden_file(path).exists()]
+
+
+def one_of_each_folder(models: Iterable[Path]) -> list[Any]:
+    """Parameters: the smallest model of each folder, if it has less than 256 KB; the others are slow."""
+    models = list(models)
+    smallest = {path.parent: path for path in sorted(models, key=_size, reverse=True) if _size(path) < 2**18}
+    return [
+        pytest.param(path, id=path.name, marks=[] if path in smallest.values() else [pytest.mark.slow])
+        for path in models
+    ]
+
+
+def _size(path: Path) -> int:
+    """Where the corpus is missing, 0."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def golden_file(path: Path) -> Path:

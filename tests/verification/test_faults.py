@@ -81,7 +81,10 @@ def test_a_fault_of_folding_is_found_at_its_layer(fault: str, monkeypatch: pytes
     assert differing(stages["canonical"]) == []
 
 
-@pytest.mark.parametrize("fault", [*NAMES, "rounding"], ids=str)
+@pytest.mark.parametrize(
+    "fault",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != "bias"), "bias", "rounding"],
+)
 def test_a_fault_of_a_kernel_is_found_at_its_layer(fault: str, monkeypatch: pytest.MonkeyPatch):
     place = {**NAMES, "rounding": ROUNDING}[fault]
     with monkeypatch.context() as patched:

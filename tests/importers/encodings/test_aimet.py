@@ -13,7 +13,9 @@ from tests.support.run import imported
 VERSIONS = ("0.6.1", "1.0.0", "2.0.0")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "version", [*(pytest.param(old, marks=pytest.mark.slow) for old in VERSIONS[:-1]), VERSIONS[-1]]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layer_of_an_export_is_the_trained_network_but_for_ties(kind, version):
     """Compiled code beside every tensor that AIMET's own simulation quantized."""

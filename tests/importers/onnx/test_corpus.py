@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.corpus import needs_corpus, onnx_models, vectors
+from tests.support.corpus import needs_corpus, one_of_each_folder, onnx_models, vectors
 from tests.support.run import imported, simulate
 from tvm_qat.ir import bindings_of, op_name, source_of
 
@@ -21,7 +21,7 @@ ROUNDED_DIFFERENTLY = {
 difference allowed is one step of the tensor (of both summands, where the output is a float sum)."""
 
 
-@pytest.mark.parametrize("path", onnx_models(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", one_of_each_folder(onnx_models()))
 def test_vectors_are_reproduced(path):
     inputs, outputs = vectors(path)
     found = simulate(path, inputs)

@@ -15,7 +15,7 @@ from tests.support.run import onnxruntime_outputs
 DEMO = Path(tq.__file__).parent / "data" / "demo"
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("name", [pytest.param("digits_cnn", marks=pytest.mark.slow), "digits_mlp"])
 def test_every_layer_is_that_of_onnxruntime_but_for_ties(name):
     """All quantized activations, as onnxruntime computes them without optimizing the graph."""
     made = onnx.load(DEMO / f"{name}.onnx")
