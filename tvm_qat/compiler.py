@@ -13,9 +13,11 @@ import tvm_ffi
 from tvm_qat import importers, kernels, pipeline
 from tvm_qat.errors import InputError, PackageError, located
 from tvm_qat.ir import IRModule, tvm
+from tvm_qat.kernels.cuda.table import is_cuda
 from tvm_qat.options import ModelKeywords, Options, split
 from tvm_qat.package import Meta, Package, build, read, signature
 from tvm_qat.package.container import is_tar
+from tvm_qat.package.cuda import check_nvcc
 from tvm_qat.package.details import Details
 from tvm_qat.package.link import check_cross_compiler
 from tvm_qat.package.meta import Schedule
@@ -62,10 +64,10 @@ def compile(
     Parameters
     ----------
     model : path of a model file, a framework's own object, or an IRModule from any TVM importer.
-    target : what TVM takes (string, dictionary, Target) of kind llvm, or "native".
+    target : what TVM takes (string, dictionary, Target) of kind llvm or cuda, or "native".
     pass_config : options of TVM's PassContext.
     cross_compiler : command that links for a target of another architecture.
-    dump : texts to keep in `Package.dumps`: any of relax, tir, ll, asm.
+    dump : texts to keep in `Package.dumps`: any of relax, tir, ll, asm, ptx.
     progress : see Progress. timings : filled with seconds by pass and stage.
     options : format, input_shapes, encodings, trust, params and signature, as `import_model` takes them;
         rounding, disabled_passes (of TVM too), keep_float and only_int8, see `options.Options`; config,
@@ -77,6 +79,7 @@ def compile(
     if unknown:
         raise InputError(f"dump {unknown[0]!r} is not known; choose from {', '.join(build.DUMPS)}")
     check_cross_compiler(cross_compiler, platform_of(chosen).triple)
+    check_nvcc(chosen)
     stages = _Stages(progress, {} if timings is None else timings)
     imports, passes = split(options)
     others = [name for name in passes.disabled_passes if name in build.tvm_passes()]
@@ -156,7 +159,7 @@ def _stored_report(package: Package) -> Report:
 
 def _lowered(folded: IRModule, target: Any) -> IRModule:
     """The kernels for a target, and TVM's own passes."""
-    return kernels.finish(target, one_call=True)(kernels.lower(folded, target))
+    return kernels.finish(target, one_call=not is_cuda(target))(kernels.lower(folded, target))
 
 
 def _folded(source: IRModule, stages: _Stages, options: Options) -> IRModule:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tvm_qat.ir import IRModule, relax, tvm
+from tvm_qat.kernels.cuda.bind import ScheduleOnCUDA
+from tvm_qat.kernels.cuda.device_calls import DeviceCalls
+from tvm_qat.kernels.cuda.table import is_cuda
 from tvm_qat.kernels.one_call import OneCall
 from tvm_qat.kernels.own_functions import OwnFunctions
 from tvm_qat.kernels.schedule import ScheduleOnCPU
@@ -29,10 +32,7 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
         NamedKernels(
             [
                 t.FuseTIR(),
-                ScheduleOnCPU(),
-                OwnFunctions(),
-                ChooseLookups(target),
-                StrictFloat(),
+                *_code_passes(target),
                 t.RewriteDataflowReshape(),
             ]
         ),
@@ -48,6 +48,12 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
         t.VMShapeLower(),
         t.AttachGlobalSymbol(),
     ]
+
+
+def _code_passes(target: Any) -> list[Any]:
+    if is_cuda(target):
+        return [ScheduleOnCUDA(), OwnFunctions(), DeviceCalls()]
+    return [ScheduleOnCPU(), OwnFunctions(), ChooseLookups(target), StrictFloat()]
 
 
 def finish(target: Any, *, one_call: bool = False) -> Any:

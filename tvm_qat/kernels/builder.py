@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from tvm_qat.kernels.operands import Operand
 
 tb: Any = _builder
 """Statements: loops, stores, conditions."""
+
+_MEMORY: ContextVar[str] = ContextVar("memory", default="global")
+"""TVM's scope of what a kernel allocates: a thread of a GPU has `local` memory of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ def buffer(shape: Sequence[Any], dtype: str) -> Any:
 
 
 def workspace(shape: Sequence[Any], dtype: str) -> Any:
-    return tb.alloc_buffer(tuple(shape), dtype, layout=None)
+    return tb.alloc_buffer(tuple(shape), dtype, scope=_MEMORY.get(), layout=None)
 
 
 def registers(count: int, dtype: str) -> Any:
     """A buffer that LLVM keeps in registers: in global scope TVM puts up to 1 KB on the stack."""
-    return tb.alloc_buffer((count,), dtype, scope="global", layout=None)
+    return tb.alloc_buffer((count,), dtype, scope=_MEMORY.get(), layout=None)
 
 
 def view(of: Any, shape: Sequence[Any]) -> Any:
@@ -71,12 +75,23 @@ def _root(operands: int) -> Any:
 
 def prim_func(
     name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str,
-    body: Callable[[dict[str, Any], Any], None],
+    body: Callable[[dict[str, Any], Any], None], memory: str = "global",
 ) -> Kernel:  # fmt: skip
     """A PrimFunc with one argument per operand and the output last; `body(buffers, output)` fills it.
 
-    It is opaque to TVM's fusion: its loops are already what they shall be.
+    It is opaque to TVM's fusion: its loops are already what they shall be. memory : see _MEMORY.
     """
+    outside = _MEMORY.set(memory)
+    try:
+        return _prim_func(name, symbols, operands, out_shape, out_dtype, body)
+    finally:
+        _MEMORY.reset(outside)
+
+
+def _prim_func(
+    name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str,
+    body: Callable[[dict[str, Any], Any], None],
+) -> Kernel:  # fmt: skip
     with IRBuilder() as builder:
         with tb.prim_func(s_tir=True, is_private=True):
             tb.func_name(name)

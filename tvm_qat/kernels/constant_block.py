@@ -17,6 +17,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tvm_qat.ir import BlockBuilder, Call, Expr, IRModule, Var, array_of, bindings_of, is_const, relax, tvm
 from tvm_qat.kernels.run_func import CONSTANTS, Place, bound_func
@@ -53,8 +54,12 @@ class ConstantBlock:
     def is_empty(self) -> bool:
         return not self._offsets
 
+    def to_numpy(self) -> npt.NDArray[np.uint8]:
+        """All of it, as bytes."""
+        return np.frombuffer(self._bytes, np.uint8)
+
     def attached_to(self, mod: IRModule) -> IRModule:
-        return mod.with_attr(BLOCK, tvm.runtime.tensor(np.frombuffer(self._bytes, np.uint8)))
+        return mod.with_attr(BLOCK, tvm.runtime.tensor(self.to_numpy()))
 
 
 def address() -> tuple[Var, Any]:

@@ -133,7 +133,7 @@ def build_concatenate(fused: Fused, target: Any) -> Kernel:
     terms, parts = [], []
     for part, source in zip(call.args[0].fields, concat_params(call), strict=True):
         operand = operands.tensor(part)
-        terms.append(_part(operand, len(fused.shape), source, output, operands))
+        terms.append(part_term(operand, len(fused.shape), source, output, operands))
         parts.append(operand)
     axis = int(call.attrs["axis"]) % len(fused.shape)
 
@@ -152,7 +152,9 @@ def build_concatenate(fused: Fused, target: Any) -> Kernel:
     return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
 
 
-def _part(operand: Operand, ndim: int, source: Any, output: Any, operands: Operands) -> Term:
+def part_term(operand: Operand, ndim: int, source: Any, output: Any, operands: Operands) -> Term:
+    """An element of one part of a concatenation on the output's grid."""
+
     def copy(site: Site) -> PrimExpr:
         return site.element(operand)
 

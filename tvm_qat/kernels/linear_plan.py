@@ -99,7 +99,7 @@ def suits_dot(fused: Fused, isa: DotProduct) -> bool:
     call = fused.anchor
     if dtype_of(call.args[0]) not in ("uint8", "int8") or not is_const(call.args[2]):
         return False
-    spec, lead = _spec(fused, Symbols())
+    spec, lead = spec_of(fused, Symbols())
     if lead:
         return _suits_batched(call, spec, isa)
     if not (is_const(call.args[1]) and is_const(call.args[3])):
@@ -126,34 +126,34 @@ def _suits_batched(call: Any, spec: LinearSpec, isa: DotProduct) -> bool:
 
 def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | None = None) -> LinearPlan:
     """isa : one that `suits_dot`, or None for the plain kernel."""
-    spec, lead = _spec(fused, symbols)
+    spec, lead = spec_of(fused, symbols)
     call, operands = fused.anchor, Operands()
     data = operands.tensor(fused.origin(call.args[0])[0])
     constant_weight = is_const(call.args[1]) and is_const(call.args[3]) and not lead
     depthwise = spec.depthwise and constant_weight and spec.channels_last
     blocking = _blocking(target, spec, depthwise, isa)
     lanes = 1 if depthwise else blocking.channels
-    bias, carried = fused.split_bias(_channel_axis(fused, spec))
-    zero, ring = _zero_point(fused, 2, operands), None
+    bias, carried = fused.split_bias(channel_axis(fused, spec))
+    zero, ring = zero_point_term(fused, 2, operands), None
     if constant_weight:
         weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
         weight, kernel_zero = operands.tensor(const(_packed(spec, weights, lanes, depthwise, isa))), None
         # A flipped sign bit moves the activations by 128, and so their zero point.
         moved = 0 if isa is None else isa.moves(data.dtype)
         order = channels_in_order(spec.groups, isa) if depthwise and isa is not None else slice(None)
-        initial = _initial(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
-        operands.accumulator_bound = _greatest(weights, call.args[2], bias, data.dtype)
+        initial = initial_term(spec, lanes, bias, weights, call.args[2], zero, operands, moved, order)
+        operands.accumulator_bound = greatest_sum(weights, call.args[2], bias, data.dtype)
         if isa is not None and (zero is not None or moved) and passes_over_columns(spec, isa):
             known = int(array_of(call.args[2]).reshape(())) + moved
             ring = operands.tensor(const(ring_parts(spec, weights, known, lanes)), indexed=True)
     else:
         weight = operands.tensor(fused.origin(call.args[1])[0])
-        kernel_zero = _zero_point(fused, 3, operands)
-        initial = _vector(bias, spec, lanes, operands)
+        kernel_zero = zero_point_term(fused, 3, operands)
+        initial = vector_term(bias, spec, lanes, operands)
         if isa is not None:
             worst = np.full((1, 1, spec.inner), np.iinfo(np.int8).min)
-            operands.accumulator_bound = _greatest(worst, call.args[2], bias, data.dtype)
-    operands.accumulator_bound = _bound_after(fused, carried, operands.accumulator_bound)
+            operands.accumulator_bound = greatest_sum(worst, call.args[2], bias, data.dtype)
+    operands.accumulator_bound = bound_after(fused, carried, operands.accumulator_bound)
     own = [operand.name for operand in operands.all()]
     term = fused.term(operands, carried)
     read, packs = tuple(operands.all()), False
@@ -177,7 +177,7 @@ def _in_order(operand: Operand, spec: LinearSpec, isa: DotProduct) -> Operand | 
     return replace(operand, shape=values.shape, value=const(values))
 
 
-def _bound_after(fused: Fused, carried: Var, bound: int | None) -> int | None:
+def bound_after(fused: Fused, carried: Var, bound: int | None) -> int | None:
     """Bound of the int32 sum where the epilogue shifts it and adds constants; None for other additions."""
     for var, call in fused.calls.items():
         name = op_name(call)
@@ -214,7 +214,7 @@ def _packed(spec: LinearSpec, weights: Array, lanes: int, depthwise: bool, isa: 
     return packing.pack(weights, lanes) if isa is None else packing.pack_dot(spec, weights, lanes, isa)
 
 
-def _greatest(weights: Array, zero_point: Any, bias: Array | None, dtype: str) -> int | None:
+def greatest_sum(weights: Array, zero_point: Any, bias: Array | None, dtype: str) -> int | None:
     """Greatest absolute value of the sum with its bias, for any data; None if that is not known."""
     if not is_const(zero_point):
         return None
@@ -227,7 +227,7 @@ def _greatest(weights: Array, zero_point: Any, bias: Array | None, dtype: str) -
     return most + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
 
 
-def _spec(fused: Fused, symbols: Symbols) -> tuple[LinearSpec, Shape]:
+def spec_of(fused: Fused, symbols: Symbols) -> tuple[LinearSpec, Shape]:
     """The description, and the leading axes of a batched product (empty for all others)."""
     call = fused.anchor
     data, out = symbols.shape(shape_of(call.args[0]) or ()), symbols.shape(fused.shape)
@@ -248,11 +248,12 @@ def _refused(fused: Fused, reason: str, remedy: str | None = None) -> Unsupporte
     return UnsupportedError(located(f"{fused.op}: {reason}", node=fused.source, remedy=remedy))
 
 
-def _channel_axis(fused: Fused, spec: LinearSpec) -> int:
+def channel_axis(fused: Fused, spec: LinearSpec) -> int:
+    """Of the result."""
     return spec.data_layout.index("C") if "conv" in fused.op else len(fused.shape) - 1
 
 
-def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
+def zero_point_term(fused: Fused, argument: int, operands: Operands) -> Term | None:
     """A zero point of the anchor, None where it is the constant 0."""
     value = fused.anchor.args[argument]
     if is_const(value):
@@ -264,7 +265,7 @@ def _zero_point(fused: Fused, argument: int, operands: Operands) -> Term | None:
     return run_time_parameter(value, operands)
 
 
-def _initial(
+def initial_term(
     spec: LinearSpec, lanes: int, bias: Array | None, weights: Array, zero_point: Any,
     zero: Term | None, operands: Operands, moved: int = 0, order: Any = slice(None),
 ) -> Term:  # fmt: skip
@@ -273,16 +274,16 @@ def _initial(
     start = np.zeros_like(sums) if bias is None else np.broadcast_to(bias.astype(np.int64), sums.shape)
     if is_const(zero_point):
         known_zero = int(array_of(zero_point).reshape(())) + moved
-        return _vector(start - known_zero * sums, spec, lanes, operands, order)
+        return vector_term(start - known_zero * sums, spec, lanes, operands, order)
     assert zero is not None
-    known, scaled = (_vector(values, spec, lanes, operands, order) for values in (start, sums))
+    known, scaled = (vector_term(values, spec, lanes, operands, order) for values in (start, sums))
     return lambda site: ex.wrapping_subtract(known(site), zero(site) * scaled(site))
 
 
-def _vector(
+def vector_term(
     values: Array | None, spec: LinearSpec, lanes: int, operands: Operands, order: Any = slice(None)
 ) -> Term:
-    """Values per output channel, in the order of the blocks; `order` rearranges that."""
+    """Values per output channel, in the order of blocks of `lanes`; `order` rearranges that."""
     if values is None or not np.any(values):
         return lambda _site: ex.int32(0)
     full = np.broadcast_to(values, (spec.groups * spec.outer,))

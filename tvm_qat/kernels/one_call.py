@@ -65,7 +65,7 @@ class OneCall:
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         main = mod["main"]
         try:
-            plan = _plan_of(main)
+            plan = plan_of(main)
         except _NotPlanned:
             return bind_constants(mod)
         builder = BlockBuilder(mod)
@@ -106,7 +106,7 @@ class _Plan:
         return self.places[expr]
 
 
-def _plan_of(func: Function) -> _Plan:
+def plan_of(func: Function) -> _Plan:
     """Raises _NotPlanned."""
     plan = _Plan()
     for param in func.params:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -61,7 +61,14 @@ class Addends:
         return ex.cast(product([_tir.max(0, stop - start) for start, stop in self.ranges(index)]), "int32")
 
 
-def build_avg_pool(fused: Fused, target: Any) -> Kernel:
+Finish: TypeAlias = Callable[[Sequence[PrimExpr], PrimExpr], None]
+"""(index, sum) -> nothing: stores the result."""
+
+Sums: TypeAlias = Callable[[Addends, Any, Sequence[Any], str, PrimExpr | None, Finish], None]
+"""(addends, data, shape of the output, dtype of the sums, zero point of the addends, finish)."""
+
+
+def build_avg_pool(fused: Fused, target: Any, sums: Sums | None = None) -> Kernel:
     """Average pooling over 1 to 3 axes; the factor of each window is computed at compile time."""
     call, attrs = fused.anchor, attrs_of(fused.anchor)
     shape, dims = shape_of(call.args[0]) or (), len(attrs["pool_size"])
@@ -97,8 +104,8 @@ def build_avg_pool(fused: Fused, target: Any) -> Kernel:
     counts = _pool_counts(fused, first)
     if attrs["rounding"] == "tflite":
         rounded = lambda _, output, o: litert.average(counts, output, o)  # noqa: E731
-        return _build(fused, target, symbols, addends, rounded, whole=False)
-    return _build(fused, target, symbols, addends, _by_factor(counts))
+        return _build(fused, target, symbols, addends, rounded, sums, whole=False)
+    return _build(fused, target, symbols, addends, _by_factor(counts), sums)
 
 
 def _pool_counts(fused: Fused, first: int) -> Array:
@@ -139,7 +146,7 @@ def _by_factor(counts: Array) -> Rounded:
     return build
 
 
-def build_mean(fused: Fused, target: Any) -> Kernel:
+def build_mean(fused: Fused, target: Any, sums: Sums | None = None) -> Kernel:
     """Mean over any axes of known length."""
     call, attrs = fused.anchor, attrs_of(fused.anchor)
     shape, axes = shape_of(call.args[0]) or (), [int(a) for a in attrs["axis"]]
@@ -159,14 +166,14 @@ def build_mean(fused: Fused, target: Any) -> Kernel:
     rounded = _by_factor(count)
     if attrs["rounding"] == "tflite":
         rounded = lambda source, output, o: litert.mean(source, output, int(count), o)  # noqa: E731
-    return _build(fused, target, Symbols(), Addends(lengths, read), rounded)
+    return _build(fused, target, Symbols(), Addends(lengths, read), rounded, sums)
 
 
 def _build(
     fused: Fused, target: Any, symbols: Symbols, addends: Addends,
-    rounded_of: Rounded, whole: bool = True,
+    rounded_of: Rounded, sums: Sums | None, whole: bool = True,
 ) -> Kernel:  # fmt: skip
-    """whole : addends are counted from their zero point."""
+    """sums : `reduce_sums` where None. whole : addends are counted from their zero point."""
     call, operands = fused.anchor, Operands()
     data = operands.tensor(call.args[0])
     source, output = require_params(call, "input"), require_params(call, "output")
@@ -182,18 +189,16 @@ def _build(
             tb.buffer_store(out, value, list(place))
 
         zero = shift(Site(buffers, ())) if shift else None
+        if sums is not None:
+            sums(addends, buffers[data.name], out.shape, dtype, zero, finish)
+            return
+        narrow = _narrow(addends, data.dtype)
         reduce_sums(
-            addends,
-            buffers[data.name],
-            out.shape,
-            dtype,
-            zero,
-            lanes_of(target),
-            finish,
-            _narrow(addends, data.dtype),
-        )
+            addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target), finish, narrow
+        )  # fmt: skip
 
-    return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
+    memory = "global" if sums is None else "local"
+    return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body, memory)
 
 
 def _sum_dtype(dtype: str, taps: Sequence[int]) -> str:
@@ -210,7 +215,7 @@ def _narrow(addends: Addends, dtype: str) -> str | None:
 
 def reduce_sums(
     addends: Addends, data: Any, shape: Sequence[Any], dtype: str, zero: PrimExpr | None, lanes: int,
-    finish: Callable[[Sequence[PrimExpr], PrimExpr], None], narrow: str | None = None,
+    finish: Finish, narrow: str | None = None,
 ) -> None:  # fmt: skip
     """All sums; lanes along the last axis of the output. narrow : holds sums of bytes as they are."""
     *outer, last = plain_shape(shape) or [1]
@@ -223,7 +228,7 @@ def reduce_sums(
         with addends.each((*prefix, start)) as tap:
             with tb.vectorized(0, count) as lane:
                 index = (*prefix, start + lane) if len(shape) else ()
-                value = _addend(addends, data, index, tap, narrow or dtype, None if narrow else zero)
+                value = addend(addends, data, index, tap, narrow or dtype, None if narrow else zero)
                 tb.buffer_store(acc, acc[lane] + value, [lane])
         with tb.vectorized(0, count) as lane:
             total = ex.cast(acc[lane], dtype)
@@ -242,10 +247,11 @@ def reduce_sums(
             block(prefix, last - rest, rest)
 
 
-def _addend(
+def addend(
     addends: Addends, data: Any, index: Sequence[PrimExpr], tap: Sequence[PrimExpr], dtype: str,
     zero: PrimExpr | None,
 ) -> PrimExpr:  # fmt: skip
+    """One addend as `dtype`, less the zero point; zero where there is none."""
     value = ex.cast(addends.read(data, index, tap), dtype)
     value = value if zero is None else value - ex.cast(zero, dtype)
     if addends.inside is None:

@@ -12,9 +12,9 @@ added to halves until one is left.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tvm_qat.ir import Expr, Var, attrs_of, op_name, shape_of, tvm
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb, workspace
@@ -38,6 +38,9 @@ _STEP_WORK = 4
 Values: TypeAlias = Callable[[PrimExpr], PrimExpr]
 """Position in a row -> float32 value."""
 
+Each: TypeAlias = Callable[[Callable[[PrimExpr], None]], None]
+"""Runs a step for each position in a row."""
+
 
 def is_row_operator(call: Expr) -> bool:
     """Whether `call` is an operator of this module, over a last axis of known length."""
@@ -56,8 +59,27 @@ def has_row_operator(fused: Fused) -> bool:
     return any(is_row_operator(call) for call in fused.calls.values())
 
 
+class Row(Protocol):
+    """What operators of rows are written with."""
+
+    def keep(self, values: Values) -> Values:
+        """values, computed once."""
+
+    def fold(
+        self, values: Values, combine: Callable[[PrimExpr, PrimExpr], PrimExpr], first: float
+    ) -> PrimExpr:
+        """All values combined in the order that this module says; `combine` is `add` or `tirx.max`."""
+
+    def mean(self, values: Values) -> PrimExpr:
+        """Their sum, divided by how many they are."""
+
+
+def add(x: PrimExpr, y: PrimExpr) -> PrimExpr:
+    return x + y
+
+
 @dataclass(frozen=True)
-class _Row:
+class RowOfVectors:
     """One row: its length, scratch memory (in turns), the vector length of loops that only map."""
 
     length: int
@@ -93,11 +115,8 @@ class _Row:
             width //= 2
         return scalar(combine(acc[0], acc[1]))
 
-    def sum(self, values: Values) -> PrimExpr:
-        return self.fold(values, lambda x, y: x + y, 0.0)
-
     def mean(self, values: Values) -> PrimExpr:
-        return scalar(self.sum(values) / float32(float(self.length)))
+        return scalar(self.fold(values, add, 0.0) / float32(float(self.length)))
 
 
 def scalar(value: PrimExpr) -> PrimExpr:
@@ -107,19 +126,19 @@ def scalar(value: PrimExpr) -> PrimExpr:
     return kept[0]
 
 
-RowOperator: TypeAlias = Callable[[_Row, Expr, Values, list[Values]], Values]
+RowOperator: TypeAlias = Callable[[Row, Expr, Values, list[Values]], Values]
 """(row, call, its data, its other operands) -> its result."""
 
 
-def _softmax(row: _Row, _call: Expr, data: Values, _others: list[Values]) -> Values:
+def _softmax(row: Row, _call: Expr, data: Values, _others: list[Values]) -> Values:
     """Powers below 2^-126 of the greatest count as zero."""
     greatest = row.fold(data, _tir.max, float("-inf"))
     powers = row.keep(lambda i: own("exp_of_negative", data(i) - greatest))
-    share = scalar(float32(1.0) / row.sum(powers))
+    share = scalar(float32(1.0) / row.fold(powers, add, 0.0))
     return lambda i: powers(i) * share
 
 
-def _layer_norm(row: _Row, call: Expr, data: Values, others: list[Values]) -> Values:
+def _layer_norm(row: Row, call: Expr, data: Values, others: list[Values]) -> Values:
     """The variance is the mean of squared deviations: no difference of large numbers."""
     attrs = attrs_of(call)
     centre = row.mean(data)
@@ -135,7 +154,7 @@ def _layer_norm(row: _Row, call: Expr, data: Values, others: list[Values]) -> Va
     return value
 
 
-def _rms_norm(row: _Row, call: Expr, data: Values, others: list[Values]) -> Values:
+def _rms_norm(row: Row, call: Expr, data: Values, others: list[Values]) -> Values:
     square = row.mean(lambda i: data(i) * data(i))
     factor = scalar(float32(1.0) / _tir.sqrt(square + float32(float(attrs_of(call)["epsilon"]))))
     return lambda i: data(i) * factor * others[0](i)
@@ -151,7 +170,13 @@ _ROW_OPERATORS: dict[str, RowOperator] = {
 ROW_OPERATORS = tuple(_ROW_OPERATORS)
 
 
-def build_rows(fused: Fused, target: Any) -> Kernel:
+EachRow: TypeAlias = Callable[
+    [list[Any], int, int, Any], AbstractContextManager[tuple[tuple[PrimExpr, ...], Row, Each]]
+]
+"""(outer axes, length, rows kept, target) -> a loop over rows: place, row, and a loop over its elements."""
+
+
+def build_rows(fused: Fused, target: Any, each_row: EachRow | None = None) -> Kernel:
     """One kernel for a group with one operator of rows."""
     symbols, operands = Symbols(), Operands()
     carried, call = next((v, c) for v, c in fused.calls.items() if is_row_operator(c))
@@ -161,8 +186,8 @@ def build_rows(fused: Fused, target: Any) -> Kernel:
     keeps = isinstance(call.args[0], Var) and call.args[0] in fused.calls
 
     def body(buffers: dict[str, Any], out: Any) -> None:
-        with _rows(plain_shape(out)[:-1], length, 1 + keeps) as (place, scratch):
-            row = _Row(length, scratch, lanes_of(target))
+        outer = plain_shape(out)[:-1]
+        with (each_row or _rows)(outer, length, 1 + keeps, target) as (place, row, each):
 
             def at(term: Term, anchor: Values | None = None) -> Values:
                 return lambda i: term(Site(buffers, (*place, i), anchor(i) if anchor else None))
@@ -170,15 +195,16 @@ def build_rows(fused: Fused, target: Any) -> Kernel:
             values = row.keep(at(data)) if keeps else at(data)
             result = _ROW_OPERATORS[op_name(call)](row, call, values, [at(other) for other in others])
             final = at(after, result)
-            row.each(lambda i: tb.buffer_store(out, final(i), [*place, i]))
+            each(lambda i: tb.buffer_store(out, final(i), [*place, i]))
 
-    return prim_func(fused.name, symbols, every, fused.shape, fused.dtype, body)
+    memory = "global" if each_row is None else "local"
+    return prim_func(fused.name, symbols, every, fused.shape, fused.dtype, body, memory)
 
 
 @contextmanager
 def _rows(
-    outer: list[Any], length: int, kept: int
-) -> Iterator[tuple[tuple[PrimExpr, ...], Callable[[], Any]]]:
+    outer: list[Any], length: int, kept: int, target: Any
+) -> Iterator[tuple[tuple[PrimExpr, ...], Row, Each]]:
     """A loop over rows, which share `kept` rows of scratch memory for as many as one step does."""
     total = product(outer)
     steps = -(-total // _ROWS_AT_ONCE) if isinstance(total, int) else tvm.tirx.ceildiv(total, _ROWS_AT_ONCE)
@@ -187,4 +213,5 @@ def _rows(
         memory = iter([workspace((length,), "float32") for _ in range(kept)])
         first = step * _ROWS_AT_ONCE
         with tb.serial(0, _tir.min(_ROWS_AT_ONCE, total - first)) as i:
-            yield decode(first + i, outer), lambda: next(memory)
+            row = RowOfVectors(length, lambda: next(memory), lanes_of(target))
+            yield decode(first + i, outer), row, row.each

@@ -39,22 +39,26 @@ def schedule(func: Any) -> Any:
         return func
     plan = tvm.s_tir.Schedule(func, error_render_level="none")
     root = plan.get_sblock("root")
-    _inline(plan, root)
+    inline_blocks(plan, root)
     for block in plan.get_child_blocks(root):
-        if _is_regular(plan, block):
+        if is_regular(plan, block):
             with suppress(tvm.s_tir.ScheduleError):
                 _arrange(plan, block)
     return plan.mod["main"].with_attr("tirx.is_scheduled", True)
 
 
-def _inline(plan: Any, root: Any) -> None:
-    """Elementwise blocks move into their only consumer where nothing is computed twice."""
+def inline_blocks(plan: Any, root: Any, *, reshaped: bool = False) -> None:
+    """Elementwise blocks move into their only consumer where nothing is computed twice.
+
+    reshaped : into one of another shape, too: what it reads several times is computed as often.
+    """
     for block in plan.get_child_blocks(root):
         consumers = plan.get_consumers(block)
-        if len(consumers) != 1 or not _is_regular(plan, block) or not _is_regular(plan, consumers[0]):
+        if len(consumers) != 1 or not is_regular(plan, block) or not is_regular(plan, consumers[0]):
             continue
         spatial = _reductions(plan, block) == 0 == _reductions(plan, consumers[0])
-        if spatial and _domain(plan, consumers[0]) == _domain(plan, block) and _single_store(plan, block):
+        alike = reshaped or _domain(plan, consumers[0]) == _domain(plan, block)
+        if spatial and alike and _single_store(plan, block):
             with suppress(tvm.s_tir.ScheduleError):
                 plan.compute_inline(block)
 
@@ -72,18 +76,26 @@ def _reductions(plan: Any, block: Any) -> int:
     return sum(int(v.iter_type) == _REDUCTION for v in plan.get(block).iter_vars)
 
 
-def _is_regular(plan: Any, block: Any) -> bool:
+def is_regular(plan: Any, block: Any) -> bool:
     """Whether a block is one loop per axis, each spatial or a reduction, with nothing nested."""
     axes = plan.get(block).iter_vars
     kinds = {int(v.iter_type) for v in axes}
     return kinds <= {_SPATIAL, _REDUCTION} and len(plan.get_loops(block)) == len(axes) and bool(axes)
 
 
-def _arrange(plan: Any, block: Any) -> None:
+def spatial_loops(plan: Any, block: Any) -> list[Any]:
+    """Those of a regular block, from the outermost on."""
+    return _loops_of_kind(plan, block, _SPATIAL)
+
+
+def _loops_of_kind(plan: Any, block: Any, wanted: int) -> list[Any]:
     axes = [int(v.iter_type) for v in plan.get(block).iter_vars]
-    loops = plan.get_loops(block)
-    spatial = [loop for loop, kind in zip(loops, axes, strict=True) if kind == _SPATIAL]
-    reduced = [loop for loop, kind in zip(loops, axes, strict=True) if kind == _REDUCTION]
+    return [loop for loop, kind in zip(plan.get_loops(block), axes, strict=True) if kind == wanted]
+
+
+def _arrange(plan: Any, block: Any) -> None:
+    loops, spatial = plan.get_loops(block), spatial_loops(plan, block)
+    reduced = _loops_of_kind(plan, block, _REDUCTION)
     if not spatial:
         return
     parallel = worth_threads([plain(plan.get(loop).extent) for loop in loops])

@@ -7,8 +7,9 @@ By a float32 division (`qnn.pointwise.softmax`), or by LiteRT's fixed-point reci
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -46,7 +47,21 @@ class Profile:
     rounded: Term
 
 
-def build_softmax(fused: Fused, target: Any) -> Kernel:
+Place: TypeAlias = Callable[[PrimExpr], tuple[PrimExpr, ...]]
+"""Position in a row -> place in the tensor."""
+
+RowOf: TypeAlias = Callable[
+    [Profile, Place, int, Any, Any, Callable[[tuple[PrimExpr, ...], PrimExpr], None]], None
+]
+"""(profile, place, length, data, table, finish(place, share)): all of one row."""
+
+EachRow: TypeAlias = Callable[[list[Any], int], AbstractContextManager[tuple[PrimExpr, ...]]]
+"""(other axes, length) -> a loop over the places of rows in them."""
+
+
+def build_softmax(
+    fused: Fused, _target: Any, each_row: EachRow | None = None, row: RowOf | None = None
+) -> Kernel:
     """Softmax over one axis of known length."""
     call, operands = fused.anchor, Operands()
     source, output = require_params(call, "input"), require_params(call, "output")
@@ -66,12 +81,16 @@ def build_softmax(fused: Fused, target: Any) -> Kernel:
             tb.buffer_store(out, value, list(index))
 
         others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
-        with loops(others, worth_threads((*others, length))) as at:
+        with (each_row or _each_row)(others, length) as at:
             place = lambda i: (*at[:axis], i, *at[axis:])  # noqa: E731
-            _row(profile, place, length, buffers[data.name], buffers[powers.name], finish)
+            (row or _row)(profile, place, length, buffers[data.name], buffers[powers.name], finish)
 
-    del target
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body)
+    memory = "global" if row is None else "local"
+    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, memory)
+
+
+def _each_row(others: list[Any], length: int) -> AbstractContextManager[tuple[PrimExpr, ...]]:
+    return loops(others, worth_threads((*others, length)))
 
 
 def _by_division(source: QParams, output: QParams, length: int, operands: Operands) -> Profile:

@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.kernels.builder import Kernel
+from tvm_qat.kernels.cuda import table as cuda
 from tvm_qat.kernels.elementwise import build_concatenate, build_elementwise
 from tvm_qat.kernels.float_terms import FLOAT_TERMS
 from tvm_qat.kernels.fused import Fused
@@ -30,6 +31,14 @@ from tvm_qat.qnn.table import OPS
 
 def _any_llvm(_fused: Fused, target: Any) -> bool:
     return str(target.kind.name) == "llvm"
+
+
+def _any_cuda(_fused: Fused, target: Any) -> bool:
+    return cuda.is_cuda(target)
+
+
+def _of_warps(fused: Fused, target: Any) -> bool:
+    return cuda.is_cuda(target) and has_row_operator(fused)
 
 
 def _of_unknown_size(fused: Fused, target: Any) -> bool:
@@ -77,6 +86,16 @@ _ELEMENTWISE = (*_of_kind("pointwise", "boundary", "training"), *FLOAT_TERMS)
 
 KERNELS: tuple[KernelRow, ...] = (
     *map(_dot_row, (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS)),
+    KernelRow("mma_products", _of_kind("linear"), cuda.on_tensor_cores, cuda.build_products, "mma.sync"),
+    KernelRow("dp4a_depthwise", _of_kind("linear"), cuda.by_dp4a, cuda.build_depthwise, "dp4a"),
+    KernelRow("threads_sums", _of_kind("linear"), _any_cuda, cuda.build_plain_sums),
+    KernelRow("threads_avg_pool", ("qnn.avg_pool",), _any_cuda, cuda.build_cuda_avg_pool),
+    KernelRow("threads_mean", ("qnn.mean",), _any_cuda, cuda.build_cuda_mean),
+    KernelRow("threads_softmax", ("qnn.softmax",), _any_cuda, cuda.build_cuda_softmax),
+    KernelRow("threads_concatenate", ("qnn.concatenate",), _any_cuda, cuda.build_concatenate),
+    KernelRow("threads_max_pool", ("relax.nn.max_pool2d",), _any_cuda, cuda.build_max_pool),
+    KernelRow("warp_rows", _ELEMENTWISE + ROW_OPERATORS, _of_warps, cuda.build_cuda_rows),
+    KernelRow("threads_elementwise", (*_ELEMENTWISE, PERMUTE), _any_cuda, cuda.build_elementwise),
     KernelRow("plain_any_matmul", ("qnn.dense", "qnn.batch_matmul"), _of_unknown_size, build_any_matmul),
     KernelRow("plain_linear", _of_kind("linear"), _any_llvm, build_linear),
     KernelRow("plain_avg_pool", ("qnn.avg_pool",), _any_llvm, build_avg_pool),
@@ -92,6 +111,8 @@ KERNELS: tuple[KernelRow, ...] = (
 
 def instruction_of(target: Any) -> str:
     """The instruction set by which sums of products run, of those whose row is above; "" for plain loops."""
+    if cuda.is_cuda(target):
+        return "mma.sync"
     found = (isa.name for isa in (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS) if isa.runs_on(target))
     return next(found, "")
 

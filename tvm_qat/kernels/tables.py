@@ -116,6 +116,11 @@ class ChooseLookups:
         return out
 
 
+def one_load(call: Any) -> PrimExpr:
+    """A lookup of one element as the load that it is."""
+    return _lowered(None, call)
+
+
 def _lowered(lookup: Lookup | None, call: Any) -> PrimExpr:
     first, position = call.args
     table = getattr(first, "value", first).source

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tvm_qat.errors import InputError, PackageError, located
+from tvm_qat.errors import InputError, PackageError, UnsupportedError, located
 from tvm_qat.ir import relax, tvm
 from tvm_qat.kernels.constant_block import ADDRESS
 from tvm_qat.kernels.one_call import RUN
 from tvm_qat.package import container, details, link, meta
+from tvm_qat.package.cuda import require_device
 from tvm_qat.package.details import Details
 from tvm_qat.package.files import check_writable, write_atomically
 from tvm_qat.package.meta import Meta, Schedule, TensorInfo
@@ -111,7 +112,7 @@ class Package:
         inputs : arrays by name, or in order. Names, shapes and dtypes must be the model's own;
             raises InputError where they are not. Those with an `initial` may be left out.
         """
-        tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
+        tensors = self._tensors(inputs)
         return self._named(self._main(*tensors))
 
     def benchmark(
@@ -122,19 +123,22 @@ class Package:
         inputs : as for `run`; random ones if left out. Inputs are converted before the clock starts.
         Returns a list with a `median`. Where the time goes, `profile` says.
         """
-        arrays = self._checked(self.random_inputs() if inputs is None else inputs)
-        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        tensors = self._tensors(self.random_inputs() if inputs is None else inputs)
         for _ in range(warm_up):
             self._main(*tensors)
-        return Times(_seconds(lambda: self._main(*tensors), number) for _ in range(repeat))
+        wait = self._device.sync if self._is_for_cuda else None
+        return Times(_seconds(lambda: self._main(*tensors), number, wait) for _ in range(repeat))
 
     def profile(self, inputs: Inputs | None = None, *, repeat: int = 10) -> list[KernelTime]:
         """Where the time of one inference goes: its kernels in order, by their source nodes' names.
 
-        Each row has the median of its seconds, and GOPS if it multiplies.
+        Each row has the median of its seconds, and GOPS if it multiplies. Not for a GPU, whose kernels
+        run on while the next are called: raises UnsupportedError.
         """
-        arrays = self._checked(self.random_inputs() if inputs is None else inputs)
-        tensors = [tvm.runtime.tensor(array) for array in arrays]
+        if self._is_for_cuda:
+            reason = "kernels on a GPU cannot be timed one by one here"
+            raise UnsupportedError(located(reason, file=self._file, remedy="use nsys or ncu"))
+        tensors = self._tensors(self.random_inputs() if inputs is None else inputs)
         sources = {**self.meta.kernels, **self.meta.tvm_kernels}
         if self.meta.schedule is not None:
             steps = self.meta.schedule.steps
@@ -151,7 +155,7 @@ class Package:
         Of a package with a schedule only if it was compiled in this process.
         """
         schedule = self.meta.schedule
-        tensors = [tvm.runtime.tensor(array) for array in self._checked(inputs)]
+        tensors = self._tensors(inputs)
         if schedule is None:
             machine = self._new_machine()
             yield from results_of(machine, lambda: machine["main"](*tensors), self.meta.kernels)
@@ -192,12 +196,25 @@ class Package:
         return link.load_members(self._stored, self.meta, self._file)
 
     @cached_property
+    def _device(self) -> Any:
+        """Where kernels run and their inputs lie; MissingDependencyError where there is no such GPU."""
+        return require_device() if self._is_for_cuda else tvm.cpu()
+
+    @property
+    def _is_for_cuda(self) -> bool:
+        return bool(self.meta.target.get("kind") == "cuda")
+
+    def _tensors(self, inputs: Inputs) -> list[Any]:
+        arrays, device = self._checked(inputs), self._device
+        return [tvm.runtime.tensor(array, device) for array in arrays]
+
+    @cached_property
     def _machine(self) -> Any:
         return self._new_machine()
 
     def _new_machine(self) -> Any:
         with quiet():
-            return relax.VirtualMachine(self._module, tvm.cpu())
+            return relax.VirtualMachine(self._module, self._device)
 
     @cached_property
     def _main(self) -> Callable[..., Any]:
@@ -309,10 +326,13 @@ def _random(rng: np.random.Generator, info: TensorInfo, unknown: int) -> Array:
     return rng.standard_normal(shape).astype(dtype)
 
 
-def _seconds(call: Callable[[], Any], number: int) -> float:
+def _seconds(call: Callable[[], Any], number: int, wait: Callable[[], Any] | None) -> float:
+    """wait : for the last call to be done, where calls only begin something."""
     start = time.perf_counter()
     for _ in range(number):
         call()
+    if wait is not None:
+        wait()
     return (time.perf_counter() - start) / number
 
 

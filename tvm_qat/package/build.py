@@ -9,8 +9,9 @@ from tvm_ffi.registry import list_global_func_names
 
 from tvm_qat.errors import InputError
 from tvm_qat.ir import IRModule, relax, tvm
+from tvm_qat.package.cuda import as_ptx
 
-DUMPS = ("relax", "tir", "ll", "asm")
+DUMPS = ("relax", "tir", "ll", "asm", "ptx")
 
 
 def pass_context(config: Mapping[str, Any], disabled: Sequence[str], instruments: Sequence[Any] = ()) -> Any:
@@ -32,7 +33,8 @@ def tvm_passes() -> frozenset[str]:
 
 def executable_of(mod: IRModule, target: Any) -> Any:
     """Code for a module that holds VM calls and PrimFuncs only."""
-    return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None)
+    with as_ptx(target):
+        return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None)
 
 
 def order_shape_stores(mod: IRModule) -> IRModule:
@@ -58,6 +60,10 @@ def _sorted(body: Any) -> Any:
 
 
 def code_of(executable: Any, form: str) -> str:
-    """The machine code of an executable as text: `ll` (LLVM IR) or `asm`."""
-    libraries = (module for module in executable.mod.imports if module.kind == "llvm")
+    """The machine code of an executable as text: `ll` (LLVM IR), `asm`, or the `ptx` of a GPU's kernels."""
+    modules = executable.mod.imports
+    if form == "ptx":
+        inner = [module for library in modules for module in (library, *library.imports)]
+        return "\n".join(str(module.inspect_source()) for module in inner if module.kind == "cuda")
+    libraries = (module for module in modules if module.kind == "llvm")
     return "\n".join(str(library.inspect_source(form)) for library in libraries)

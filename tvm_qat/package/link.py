@@ -35,6 +35,7 @@ from tvm_qat.ir import tvm
 from tvm_qat.kernels.constant_block import ADDRESS
 from tvm_qat.package.constants import constants_module
 from tvm_qat.package.container import Member
+from tvm_qat.package.cuda import label_as_ptx
 from tvm_qat.package.meta import Meta
 from tvm_qat.package.quiet import quiet
 
@@ -169,10 +170,16 @@ def _objects(code: Code, folder: Path) -> list[str]:
 
     with quiet():
         code.executable.export_library(str(folder / "mod.so"), fcompile=collect, workspace_dir=str(folder))
+    if _holds_cuda(code):
+        label_as_ptx(folder / names[-1])
     if code.constants is not None:
         names.append("constants.o")
         code.write_constants(folder).write_to_file(str(folder / names[-1]))
     return names
+
+
+def _holds_cuda(code: Code) -> bool:
+    return any(module.kind == "cuda" for library in code.executable.mod.imports for module in library.imports)
 
 
 def _linked(linker: list[str], objects: Sequence[str], folder: Path) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm_qat.errors import InputError, PackageError, located
+from tvm_qat.errors import InputError, PackageError, UnsupportedError, located
 from tvm_qat.ir import tvm
 from tvm_qat.package.quiet import quiet
 
@@ -20,6 +20,10 @@ _USED_BY_CODE = re.compile(
     r"^(s?sse|avx|amx|fma|f16c|bmi|popcnt|lzcnt|movbe|gfni|adx|neon|dotprod|i8mm|sve|sme|fullfp16|bf16)"
 )
 """CPU features whose instructions a compiler emits; the others (virtualization, hints) never show."""
+
+_ARCH = re.compile(r"sm_(\d+)a?\Z")
+_LEAST_ARCH = 80
+"""The first whose tensor cores take 32 bytes of depth at once, and that copies asynchronously."""
 
 _REMEDY = 'write e.g. llvm, native, or {"kind": "llvm", "mcpu": "cascadelake"}'
 
@@ -43,7 +47,7 @@ class Platform:
 
 
 def parse_target(target: Any) -> Any:
-    """A `tvm.target.Target` of kind llvm; raises InputError for anything else."""
+    """A `tvm.target.Target` of kind llvm, or cuda with a host; raises InputError for anything else."""
     shown = target if isinstance(target, str) else str(target)
     try:
         with quiet():
@@ -51,11 +55,24 @@ def parse_target(target: Any) -> Any:
     except (ValueError, TypeError, KeyError) as error:
         reason = str(error).split(". Target creation")[0]
         raise InputError(located(f"target {shown!r}: {reason}", remedy=_REMEDY)) from None
+    if parsed.kind.name == "cuda":
+        return _with_host(parsed, shown)
     if parsed.kind.name != "llvm":
         reason = f"target {shown!r}: kind {parsed.kind.name} cannot be compiled for"
         raise InputError(located(reason, remedy=_REMEDY))
     _check_cpu(parsed, shown)
     return parsed
+
+
+def _with_host(parsed: Any, shown: str) -> Any:
+    """A CUDA target of an architecture that has the instructions, and code for any CPU of this kind."""
+    arch = _ARCH.match(str(parsed.attrs.get("arch", "")))
+    if arch is None or int(arch[1]) < _LEAST_ARCH:
+        reason = f"target {shown!r}: kernels for CUDA need an arch of sm_{_LEAST_ARCH} or later"
+        raise UnsupportedError(located(reason, remedy='write e.g. {"kind": "cuda", "arch": "sm_90"}'))
+    host = parsed.host if parsed.host is not None else tvm.target.Target("llvm")
+    _check_cpu(host, shown)
+    return tvm.target.Target(parsed, host)
 
 
 def target_json(target: Any) -> dict[str, Any]:
@@ -122,7 +139,8 @@ def _triple(target: Any) -> str:
 
 
 def platform_of(target: Any) -> Platform:
-    """What code for `target` needs of a machine."""
+    """What code for `target` needs of a machine; of a GPU's, what its host code needs."""
+    target = target if target.host is None or target.kind.name == "llvm" else target.host
     features = map(str, tvm.target.codegen.llvm_get_cpu_features(target))
     return Platform(_triple(target), tuple(sorted(filter(_USED_BY_CODE.match, features))))
 

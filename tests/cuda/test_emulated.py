@@ -1,0 +1,47 @@
+"""The CUDA source of every operator, run on the CPU, gives the reference's bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.kernels import fused_cases
+from tests.kernels.cases import CASES
+from tests.kernels.harness import Case, expected, module_of
+from tests.support.cuda import Emulated, needs_compiler
+
+pytestmark = needs_compiler
+
+
+def check(cases: Sequence[Case], folder: Path) -> None:
+    """Cases of unknown size are left out: they are refused (see test_refused)."""
+    known = [one for one in cases if not one.symbolic]
+    mod = module_of(known)
+    machine = Emulated(mod, folder)
+    failures = []
+    for i, one in enumerate(known):
+        want = expected(mod, i, one)
+        for early in (False, True):
+            (have,) = machine.run(one.inputs, f"case{i}", early=early, backwards=early)
+            assert have.dtype == want.dtype, one.name
+            if not np.array_equal(want, have, equal_nan=want.dtype.kind == "f"):
+                failures.append(f"{one.name}: {np.count_nonzero(want != have)} of {want.size} differ")
+    assert not failures, failures
+
+
+DEFAULT = ("qnn.conv2d", "qnn.batch_matmul", "qnn.avg_pool", "qnn.softmax", "qnn.concatenate", "qnn.divide")
+"""A kernel of each kind; the others are left to .ci/run."""
+
+
+@pytest.mark.parametrize(
+    "op", [op if op in DEFAULT else pytest.param(op, marks=pytest.mark.slow) for op in CASES]
+)
+def test_every_operator_equals_the_reference(op: str, tmp_path: Path) -> None:
+    check(CASES[op](), tmp_path)
+
+
+def test_fused_operators_equal_the_reference(tmp_path: Path) -> None:
+    check([*fused_cases.conv_cases(), *fused_cases.other_cases()], tmp_path)

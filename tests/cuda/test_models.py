@@ -1,0 +1,54 @@
+"""Real ONNX models by others, compiled for a GPU and run in the emulator: the bits of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import tvm_qat
+from tests.support.corpus import needs_corpus, onnx_models, vectors
+from tests.support.cuda import Emulated, needs_compiler
+from tvm_qat import pipeline
+from tvm_qat.errors import UnsupportedError
+from tvm_qat.importers import import_model
+
+pytestmark = [needs_compiler, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
+
+FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
+"""Those in the QDQ and QOperator forms of ONNX."""
+
+LARGE = 60_000_000
+"""Multiply-accumulates from which the emulator takes too long."""
+
+REFUSED = {
+    "micro_kws_m_static_qdq.onnx": "every size known",
+    "conv_qdq_s8s8.onnx": "every size known",
+    "conv_qdq_s8s8_perchannel.onnx": "every size known",
+    "conv_qdq_u8u8.onnx": "every size known",
+    "test_conv_follow_convtrans_s8.onnx": "every size known",
+    "mnist_factorio_quantized.onnx": "every size known",
+    "dynamic_quantize_matmul.onnx": "no form for a GPU",
+}
+"""What a model is refused for as it stands."""
+
+MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES]
+
+
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
+def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> None:
+    folded = pipeline.run(import_model(path))
+    if path.name in REFUSED:
+        with pytest.raises(UnsupportedError, match=REFUSED[path.name]):
+            Emulated(folded, tmp_path)
+        return
+    here = tvm_qat.compile(path, "native")
+    machine = Emulated(folded, tmp_path)
+    if here.totals["macs"] >= LARGE:
+        return  # its source was compiled
+    inputs, _ = vectors(path)
+    wanted = here.run(inputs)
+    have = machine.run([inputs[info.name] for info in here.inputs])
+    for array, output in zip(wanted.values(), have, strict=True):
+        assert (output.dtype, output.shape) == (array.dtype, array.shape)
+        assert output.tobytes() == array.tobytes()

@@ -1,0 +1,139 @@
+"""Packages for a GPU: what is in them, what ptxas makes of it, and what is refused in one line."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tvm_qat
+from tests.kernels.harness import module_of
+from tests.kernels.linear_cases import conv_case
+from tests.support.cuda import TARGET, needs_nvcc
+from tvm_qat import errors, kernels
+from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax
+from tvm_qat.kernels.cuda import products
+from tvm_qat.package import build, cuda
+from tvm_qat.package.target import parse_target
+
+DEMO = Path(__file__).resolve().parents[2] / "tvm_qat/data/demo"
+_QUIET = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+
+
+@pytest.fixture(scope="module")
+def package() -> tvm_qat.Package:
+    return tvm_qat.compile(DEMO / "digits_cnn.onnx", TARGET, dump=["ptx"])
+
+
+def _ptxas(ptx: str, folder: Path) -> list[tuple[str, ...]]:
+    """Stack, spilled stores and loads of each kernel, in bytes."""
+    (folder / "k.ptx").write_text(ptx)
+    command = ["ptxas", "-v", f"-arch={TARGET['arch']}", "-o", "k.cubin", "k.ptx"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return _QUIET.findall(done.stderr)
+
+
+def _bodies(ptx: str) -> dict[str, str]:
+    parts = re.split(r"\.entry (\w+)", ptx)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@needs_nvcc
+def test_products_are_on_tensor_cores_and_depthwise_on_dp4a(package: tvm_qat.Package) -> None:
+    bodies = _bodies(package.dumps["ptx"])
+    shown = [row for row in package.layers if row["kernel"] in ("mma_products", "dp4a_depthwise")]
+    instructions = {"mma_products": "mma.sync.aligned.m16n8k32.row.col.s32.", "dp4a_depthwise": "dp4a."}
+    assert {row["kernel"] for row in shown} == set(instructions)
+    for row in shown:
+        (function,) = row["functions"]
+        assert instructions[row["kernel"]] in bodies[f"{function}_kernel"], row["name"]
+    assert all(row["kernel"] in instructions for row in package.layers if row["macs"])
+    assert package.totals["instruction"] == "mma.sync"
+
+
+@needs_nvcc
+def test_nothing_is_spilled(package: tvm_qat.Package, tmp_path: Path) -> None:
+    found = _ptxas(package.dumps["ptx"], tmp_path)
+    assert len(found) == package.dumps["ptx"].count(".entry")
+    assert set(found) == {("0", "0", "0")}
+
+
+@needs_nvcc
+@pytest.mark.parametrize("tile", [products._WIDE, products._TALL])
+def test_large_tiles_stay_in_registers(
+    tile: products.Tile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "choose_tile", lambda *_: tile)
+    cases = [conv_case("3x3", np.random.default_rng(0), size=(20, 20), inner=64, outer=128)]
+    target = parse_target(TARGET)
+    lowered = kernels.finish(target)(kernels.lower(module_of(cases), target))
+    ptx = build.code_of(build.executable_of(lowered, target), "ptx")
+    assert _ptxas(ptx, tmp_path) == [("0", "0", "0")]
+
+
+@needs_nvcc
+def test_the_library_holds_ptx_that_the_runtime_takes_as_it_is(package: tvm_qat.Package) -> None:
+    library = package.members()["mod.so"]
+    assert b".target sm_80" in library
+    assert b"__global__" not in library
+    label = len(b"ptxt").to_bytes(8, "little") + b"ptxt"
+    assert library.count(label) == 1
+
+
+@needs_nvcc
+def test_packages_are_the_same_every_time(package: tvm_qat.Package) -> None:
+    again = tvm_qat.compile(DEMO / "digits_cnn.onnx", TARGET)
+    assert again.to_bytes() == package.to_bytes()
+
+
+@needs_nvcc
+def test_without_a_gpu_running_says_so(package: tvm_qat.Package, tmp_path: Path) -> None:
+    package.save(tmp_path / "digits.tar")
+    loaded = tvm_qat.load(tmp_path / "digits.tar")
+    assert loaded.meta.target["arch"] == "sm_80"
+    with pytest.raises(errors.MissingDependencyError, match="no driver or GPU on this machine"):
+        loaded.run(loaded.random_inputs())
+    with pytest.raises(errors.UnsupportedError, match="cannot be timed one by one"):
+        loaded.profile()
+
+
+@pytest.mark.parametrize("target", ["cuda", {"kind": "cuda", "arch": "sm_75"}])
+def test_other_architectures_are_refused(target: Any) -> None:
+    with pytest.raises(errors.UnsupportedError, match="need an arch of sm_80 or later"):
+        parse_target(target)
+
+
+def test_without_nvcc_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVCC", "/nowhere/nvcc")
+    with pytest.raises(errors.MissingDependencyError, match="nvcc was not found"):
+        tvm_qat.compile("no such model", TARGET)
+
+
+def test_unknown_sizes_are_refused() -> None:
+    with pytest.raises(errors.UnsupportedError, match="give the sizes with --input-shapes"):
+        tvm_qat.inspect(DEMO / "digits_mlp.onnx", TARGET)
+
+
+def _with_sine() -> IRModule:
+    builder, x = BlockBuilder(), Var("x", TensorType((4, 5), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(relax.op.sin(x)))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def test_functions_of_the_c_library_are_refused() -> None:
+    target = parse_target(TARGET)
+    with pytest.raises(errors.UnsupportedError, match="sin of float32 has no form with the same bits"):
+        kernels.finish(target)(kernels.lower(_with_sine(), target))
+
+
+def test_an_unknown_form_of_modules_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "devc.o").write_bytes(b"no module in here")
+    with pytest.raises(errors.PackageError, match="in a form that is not known"):
+        cuda.label_as_ptx(tmp_path / "devc.o")

@@ -1,0 +1,181 @@
+"""What the operators' own cases leave out: rows, functions, tiles of every size, TVM's own kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.kernels.harness import TARGETS, compiled, expected, module_of
+from tests.kernels.linear_cases import conv_case, integers
+from tests.support.cuda import EMULATOR, Emulated, needs_compiler
+from tvm_qat import pipeline
+from tvm_qat.importers import import_model
+from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Var, const, relax, tvm
+from tvm_qat.kernels.cuda import products
+from tvm_qat.kernels.cuda.source import device_code
+from tvm_qat.kernels.functions import FORMULAS, evaluate
+from tvm_qat.qnn import build as qnn
+from tvm_qat.qparams import QParams
+
+pytestmark = needs_compiler
+
+Array = np.ndarray[Any, Any]
+_op = relax.op
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = QParams(1 / 200, 3, "uint8")
+
+
+def _data(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32) * 3
+
+
+def _module(build: Any, shape: tuple[int, ...]) -> IRModule:
+    builder, x = BlockBuilder(), Var("x", TensorType(shape, "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            value, *steps = build(x)
+            for step in steps:
+                value = step(builder.emit(value))
+            result = builder.emit_output(value)
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def _softmax(length: int) -> Any:
+    return lambda x: [
+        _op.multiply(x, const(np.float32(0.125))),
+        lambda v: _op.add(v, const(_data(1, length))),
+        lambda v: _op.nn.softmax(v, -1),
+        lambda v: qnn.quantize(v, OUTPUT),
+    ]
+
+
+def _norm(length: int) -> Any:
+    gamma, beta = const(_data(length)), const(_data(length + 1)[1:])
+    return lambda x: [
+        _op.nn.gelu(x),
+        lambda v: _op.nn.layer_norm(v, gamma, beta, axes=[-1], epsilon=1e-5),
+        lambda v: qnn.quantize(v, OUTPUT),
+    ]
+
+
+def _moved(_length: int) -> Any:
+    return lambda x: [_op.permute_dims(x, [1, 0]), lambda v: qnn.quantize(v, OUTPUT)]
+
+
+def _by_tvm(length: int) -> Any:
+    """Operators without a kernel of ours: reductions, gathering, a reshape between them."""
+    return lambda x: [
+        _op.sum(x, axis=[0], keepdims=True),
+        lambda v: _op.reshape(v, (length,)),
+        lambda v: _op.take(v, const(np.arange(0, length, 2)), axis=0),
+    ]
+
+
+@pytest.mark.parametrize("length", [1, 31, 33, 197, 1100])
+@pytest.mark.parametrize("build", [_softmax, _norm, _moved, _by_tvm])
+def test_islands_have_the_bits_of_a_cpu(build: Any, length: int, tmp_path: Path) -> None:
+    x = _data(6, length)
+    mod = _module(build(length), x.shape)
+    wanted = compiled(mod, TARGETS["plain"])["main"](tvm.runtime.tensor(x)).numpy()
+    (have,) = Emulated(mod, tmp_path).run([x])
+    assert have.tobytes() == np.asarray(wanted).tobytes()
+
+
+def test_functions_have_the_bits_of_numpy(tmp_path: Path) -> None:
+    """Numbers of every exponent and sign, and those around one."""
+    rng = np.random.default_rng(0)
+    wide = rng.integers(-(2**31), 2**31, 20_000).astype(np.int32).view(np.float32)
+    x = np.concatenate([wide, rng.uniform(-12, 12, 20_000).astype(np.float32)])
+    y = rng.permutation(x)
+    loops = [
+        f'extern "C" void all_{name}(const float* x, const float* y, float* out, long n) '
+        f"{{ for (long i = 0; i < n; i++) out[i] = qat_{name}(x[i]{', y[i]' if name == 'pow' else ''}); }}"
+        for name in FORMULAS
+    ]
+    code = "\n".join([f'#include "{EMULATOR}"', device_code(primitives=False), *loops])
+    (tmp_path / "f.cpp").write_text(code)
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-w", "-shared", "-fPIC"]
+    subprocess.run(["g++", *flags, "-o", "f.so", "f.cpp"], cwd=tmp_path, check=True)
+    library = ctypes.CDLL(str(tmp_path / "f.so"))
+    for name, formula in FORMULAS.items():
+        out = np.empty_like(x)
+        pointers = [a.ctypes.data_as(ctypes.c_void_p) for a in (x, y, out)]
+        getattr(library, f"all_{name}")(*pointers, ctypes.c_long(x.size))
+        wanted = evaluate(formula, x, y) if name == "pow" else evaluate(formula, x)
+        assert np.array_equal(out, wanted, equal_nan=True), name
+
+
+@pytest.mark.parametrize("tile", [products._WIDE, products._TALL, products._SMALL])
+def test_every_tile_adds_up_what_it_should(
+    tile: products.Tile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several blocks along both sides, rests of both, depths of one to nine steps of the ring."""
+    monkeypatch.setattr(products, "choose_tile", lambda *_: tile)
+    rng = np.random.default_rng(3)
+    cases = [
+        conv_case("long", rng, size=(13, 11), inner=64, outer=136, zero=7),
+        conv_case("short", rng, size=(13, 11), kernel=(1, 1), padding=(0,) * 4, inner=16, outer=132),
+        conv_case("odd", rng, size=(12, 12), inner=5, outer=67, data="int8", zero=-4, stride=2),
+        conv_case("of eight", rng, size=(9, 9), inner=8, outer=40, dilation=2, padding=(2,) * 4, batch=2),
+    ]
+    mod = module_of(cases)
+    machine = Emulated(mod, tmp_path)
+    for i, one in enumerate(cases):
+        wanted = expected(mod, i, one)
+        for early in (False, True):
+            (have,) = machine.run(one.inputs, f"case{i}", early=early, backwards=early)
+            assert np.array_equal(have, wanted), (one.name, early)
+
+
+def _attention(
+    left: str, right: str, zeros: tuple[int, int], transposed: bool
+) -> tuple[IRModule, list[Array]]:
+    rng = np.random.default_rng(5)
+    a = integers(rng, left, 2, 3, 37, 32)
+    b = integers(rng, right, *((2, 70, 3, 32) if transposed else (2, 3, 32, 70)))
+    builder = BlockBuilder()
+    x, y = (Var(name, TensorType(v.shape, str(v.dtype))) for name, v in (("x", a), ("y", b)))
+    with builder.function("main", [x, y]):
+        with builder.dataflow():
+            moved: Expr = builder.emit(_op.permute_dims(y, [0, 2, 3, 1])) if transposed else y
+            result = builder.emit_output(qnn.batch_matmul(x, moved, *zeros))
+        builder.emit_func_output(result)
+    return builder.get(), [a, b]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("left", "right", "zeros"),
+    [
+        ("int8", "int8", (0, 0)),
+        ("uint8", "uint8", (128, 3)),
+        ("uint8", "int8", (5, 0)),
+        ("int8", "uint8", (0, 7)),
+    ],
+)
+def test_products_of_two_tensors(
+    left: str, right: str, zeros: tuple[int, int], transposed: bool, tmp_path: Path
+) -> None:
+    mod, (a, b) = _attention(left, right, zeros, transposed)
+    folded = pipeline.run(mod)
+    (have,) = Emulated(folded, tmp_path).run([a, b])
+    b = b.transpose(0, 2, 3, 1) if transposed else b
+    wanted = (a.astype(np.int64) - zeros[0]) @ (b.astype(np.int64) - zeros[1])
+    assert np.array_equal(have, wanted)
+
+
+def test_the_demo_model_has_the_bits_of_a_cpu(tmp_path: Path) -> None:
+    folded = pipeline.run(import_model(ROOT / "tvm_qat/data/demo/digits_cnn.onnx"))
+    machine = compiled(folded, TARGETS["plain"])
+    emulated = Emulated(folded, tmp_path)
+    for seed in range(3):
+        x = np.random.default_rng(seed).random((1, 1, 16, 16)).astype(np.float32)
+        wanted = machine["main"](tvm.runtime.tensor(x)).numpy()
+        (have,) = emulated.run([x], early=bool(seed % 2), backwards=bool(seed % 2))
+        assert have.tobytes() == np.asarray(wanted).tobytes()

@@ -1,0 +1,202 @@
+// Sums of products of bytes by tensor cores.
+//
+//   copies of the tiles to come, kStages - 1 ahead (cp.async, a ring in shared memory)
+//   for each 64 bytes of depth:
+//     wait for its copies; one barrier; begin the next copies
+//     fragments by ldmatrix, products by mma.sync m16n8k32, sums in registers
+//   the sums to shared memory, from where the epilogue reads them
+//
+// A tile's rows are 64 bytes, four chunks of 16, which lie permuted by their row so that the eight
+// rows that ldmatrix reads together use all banks.
+
+enum QatPlace { kQatZero, kQatRead, kQatFill };
+// Of an element: nothing there (zero), at the offset, or padding.
+
+// The rows of a matrix: element k of a row lies kStep after element k - 1. kWidth : bytes copied at once.
+template <int kRows, int kDepth, int kStride, int kStep, int kWidth>
+struct QatMatrix {
+  static constexpr int depth = kDepth, width = kWidth;
+  static constexpr unsigned fill = 0;
+  struct Row { bool inside; int start; };
+  static QAT_DEVICE_MEMBER Row row(int m) { return {m < kRows, m * kStride}; }
+  static QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) {
+    at = row.start + k * kStep;
+    return row.inside && k < kDepth ? kQatRead : kQatZero;
+  }
+};
+
+// The pixels under the taps of a convolution, channels last: row m is output pixel m, and its elements
+// are ordered by tap, then by channel.
+template <int kBatch, int kHeight, int kWide, int kChannels, int kTapsH, int kTapsW, int kOutH, int kOutW,
+          int kStrideH, int kStrideW, int kDilationH, int kDilationW, int kTop, int kLeft, int kWidth, int kPadding>
+struct QatPixels {
+  static constexpr int depth = kTapsH * kTapsW * kChannels, width = kWidth;
+  static constexpr unsigned fill = (kPadding & 255) * 0x01010101u;
+  struct Row { bool inside; int start, y, x; };
+  static QAT_DEVICE_MEMBER Row row(int m) {
+    int y = m / kOutW % kOutH * kStrideH - kTop, x = m % kOutW * kStrideW - kLeft, n = m / (kOutW * kOutH);
+    return {m < kBatch * kOutH * kOutW, ((n * kHeight + y) * kWide + x) * kChannels, y, x};
+  }
+  static QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) {
+    int tap = k / kChannels, dy = tap / kTapsW * kDilationH, dx = tap % kTapsW * kDilationW;
+    at = row.start + (dy * kWide + dx) * kChannels + k % kChannels;
+    if (!row.inside || k >= depth) return kQatZero;
+    bool there = static_cast<unsigned>(row.y + dy) < kHeight && static_cast<unsigned>(row.x + dx) < kWide;
+    return there ? kQatRead : kQatFill;
+  }
+};
+
+// The 16 bytes from element k of a row on.
+template <class Source>
+QAT_DEVICE void qat_load(unsigned char* to, const unsigned char* from, const typename Source::Row& row, int k) {
+  if (Source::width == 1) {
+    unsigned words[4] = {0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < 16; i++) {
+      int at;
+      QatPlace place = Source::find(row, k + i, at);
+      unsigned byte = place == kQatRead ? from[at] : place == kQatFill ? Source::fill & 255 : 0;
+      words[i / 4] |= byte << (8 * (i % 4));
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) reinterpret_cast<unsigned*>(to)[i] = words[i];
+    return;
+  }
+  constexpr int kBytes = Source::width == 1 ? 4 : Source::width;
+#pragma unroll
+  for (int i = 0; i < 16; i += kBytes) {
+    int at;
+    QatPlace place = Source::find(row, k + i, at);
+    if (Source::fill != 0 && place == kQatFill) {
+#pragma unroll
+      for (int word = 0; word < kBytes; word += 4) *reinterpret_cast<unsigned*>(to + i + word) = Source::fill;
+    } else {
+      qat_copy<kBytes>(to + i, place == kQatRead ? from + at : from, place == kQatRead);
+    }
+  }
+}
+
+template <int kRows, int kColumns, int kWarpsM, int kWarpsN, int kStages_>
+struct QatTile {
+  static constexpr int rows = kRows, columns = kColumns, warps_m = kWarpsM, warps_n = kWarpsN, stages = kStages_;
+  static constexpr int threads = 32 * kWarpsM * kWarpsN, depth = 64;
+  static constexpr int m = kRows / kWarpsM / 16, n = kColumns / kWarpsN / 8;  // mma tiles of a warp
+  static constexpr int line = kColumns + 8;                                   // of the sums in shared memory
+};
+
+// Where chunk c of a row lies.
+QAT_DEVICE int qat_chunk(int row, int c) { return row * 64 + ((c ^ ((row >> 1) & 3)) << 4); }
+
+template <class Tile, class Source, int kRows>
+struct QatLoader {
+  static constexpr int step = Tile::threads / 4, count = kRows / step;
+  typename Source::Row rows[count];
+  QAT_DEVICE_MEMBER QatLoader(int first) {
+#pragma unroll
+    for (int i = 0; i < count; i++) rows[i] = Source::row(first + qat_thread() / 4 + i * step);
+  }
+  QAT_DEVICE_MEMBER void operator()(unsigned char* to, const unsigned char* from, int k) const {
+    int row = qat_thread() / 4, c = qat_thread() % 4;
+#pragma unroll
+    for (int i = 0; i < count; i++)
+      qat_load<Source>(to + qat_chunk(row + i * step, c), from, rows[i], k * Tile::depth + c * 16);
+  }
+};
+
+// The tile of sums whose first row and column these are, in shared[row * line + column]; behind the tile,
+// where asked for, the sums of the columns of `right`, then those of the rows of `left`.
+template <class Tile, class LeftRows, class RightRows, class Left, class Right, bool kSumRight, bool kSumLeft>
+QAT_DEVICE void qat_product(int* shared, const void* left_data, const void* right_data, int m0, int n0) {
+  unsigned char* ring = reinterpret_cast<unsigned char*>(shared);
+  const unsigned char *from_left = static_cast<const unsigned char*>(left_data),
+                      *from_right = static_cast<const unsigned char*>(right_data);
+  constexpr int kSteps = (LeftRows::depth + Tile::depth - 1) / Tile::depth;
+  constexpr int kLeftBytes = Tile::rows * Tile::depth, kSlot = kLeftBytes + Tile::columns * Tile::depth;
+  const QatLoader<Tile, LeftRows, Tile::rows> left(m0);
+  const QatLoader<Tile, RightRows, Tile::columns> right(n0);
+  const int lane = qat_thread() % 32, warp = qat_thread() / 32;
+  const int row = warp / Tile::warps_n * Tile::m * 16, column = warp % Tile::warps_n * Tile::n * 8;
+
+  int acc[Tile::m][Tile::n][4], sums_right[Tile::n][4], sums_left[Tile::m][4];
+#pragma unroll
+  for (int x = 0; x < 4; x++) {
+#pragma unroll
+    for (int i = 0; i < Tile::m; i++) {
+      sums_left[i][x] = 0;
+#pragma unroll
+      for (int j = 0; j < Tile::n; j++) acc[i][j][x] = 0;
+    }
+#pragma unroll
+    for (int j = 0; j < Tile::n; j++) sums_right[j][x] = 0;
+  }
+  const unsigned ones[4] = {0x01010101u, 0x01010101u, 0x01010101u, 0x01010101u};
+
+#pragma unroll
+  for (int k = 0; k < Tile::stages - 1; k++) {
+    if (k < kSteps) {
+      left(ring + k * kSlot, from_left, k);
+      right(ring + k * kSlot + kLeftBytes, from_right, k);
+    }
+    qat_commit();
+  }
+  int reads = 0, writes = Tile::stages - 1;
+#pragma unroll 1
+  for (int k = 0; k < kSteps; k++) {
+    qat_wait<Tile::stages - 2>();
+    qat_barrier();
+    if (k + Tile::stages - 1 < kSteps) {
+      left(ring + writes * kSlot, from_left, k + Tile::stages - 1);
+      right(ring + writes * kSlot + kLeftBytes, from_right, k + Tile::stages - 1);
+    }
+    qat_commit();
+    const unsigned char *a_tile = ring + reads * kSlot, *b_tile = a_tile + kLeftBytes;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      unsigned a[Tile::m][4], b[Tile::n / 2][4];
+#pragma unroll
+      for (int i = 0; i < Tile::m; i++)
+        qat_load_matrices(a[i], a_tile + qat_chunk(row + i * 16 + lane % 16, 2 * half + lane / 16));
+#pragma unroll
+      for (int j = 0; j < Tile::n / 2; j++)
+        qat_load_matrices(b[j], b_tile + qat_chunk(column + j * 16 + lane % 8 + lane / 16 * 8, 2 * half + lane / 8 % 2));
+#pragma unroll
+      for (int i = 0; i < Tile::m; i++) {
+#pragma unroll
+        for (int j = 0; j < Tile::n; j++)
+          qat_mma(acc[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1], Left(), Right());
+        if (kSumLeft) qat_mma(sums_left[i], a[i], ones[0], ones[0], Left(), Right());
+      }
+      if (kSumRight) {
+#pragma unroll
+        for (int j = 0; j < Tile::n; j++)
+          qat_mma(sums_right[j], ones, b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1], Left(), Right());
+      }
+    }
+    reads = reads == Tile::stages - 1 ? 0 : reads + 1;
+    writes = writes == Tile::stages - 1 ? 0 : writes + 1;
+  }
+  qat_wait<0>();
+  qat_barrier();
+
+  int* behind = shared + Tile::rows * Tile::line;
+#pragma unroll
+  for (int i = 0; i < Tile::m; i++) {
+#pragma unroll
+    for (int x = 0; x < 4; x++) {
+      int m = row + i * 16 + lane / 4 + x / 2 * 8;
+#pragma unroll
+      for (int j = 0; j < Tile::n; j++)
+        shared[m * Tile::line + column + j * 8 + lane % 4 * 2 + x % 2] = acc[i][j][x];
+      if (kSumLeft && warp % Tile::warps_n == 0 && lane % 4 == 0 && x % 2 == 0)
+        behind[Tile::columns + m] = sums_left[i][x];
+    }
+  }
+  if (kSumRight && warp / Tile::warps_n == 0 && lane / 4 == 0) {
+#pragma unroll
+    for (int j = 0; j < Tile::n; j++) {
+#pragma unroll
+      for (int x = 0; x < 2; x++) behind[column + j * 8 + lane % 4 * 2 + x] = sums_right[j][x];
+    }
+  }
+  qat_barrier();
+}

@@ -1,0 +1,48 @@
+// What the kernels of one thread an element, four channels or a row of a warp are written with.
+
+// Four values as bytes, in one store; `to` is aligned to four bytes.
+QAT_DEVICE void qat_store4(void* to, int a, int b, int c, int d) {
+  *static_cast<unsigned*>(to) = (a & 255) | (b & 255) << 8 | (c & 255) << 16 | static_cast<unsigned>(d & 255) << 24;
+}
+
+// The 32 values of a warp, halves added to halves until one is left; the same in every lane.
+QAT_DEVICE float qat_sum_of_warp(float x) {
+  for (int width = 16; width > 0; width /= 2) x = x + qat_swapped(x, width);
+  return qat_from_lane(x, 0);
+}
+QAT_DEVICE float qat_greatest_of_warp(float x) {
+  for (int width = 16; width > 0; width /= 2) {
+    float y = qat_swapped(x, width);
+    x = x > y ? x : y;
+  }
+  return qat_from_lane(x, 0);
+}
+
+// Four neighbouring channels of a depthwise convolution at output pixel m: four taps at a time, their
+// bytes exchanged so that a word holds four taps of one channel.
+// weights : [channels / 4][groups of four taps][channel] words of four taps, zeros behind the last.
+template <class Pixels, int kChannels, int kTaps, class Byte>
+QAT_DEVICE void qat_depthwise(int* acc, const void* data, const int* weights, int m, int channel) {
+  constexpr int kGroups = (kTaps + 3) / 4;
+  const unsigned char* from = static_cast<const unsigned char*>(data);
+  const typename Pixels::Row row = Pixels::row(m);
+#pragma unroll
+  for (int e = 0; e < 4; e++) acc[e] = 0;
+#pragma unroll
+  for (int group = 0; group < kGroups; group++) {
+    unsigned p[4];
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+      int at;
+      QatPlace place = Pixels::find(row, (group * 4 + t) * kChannels + channel, at);
+      p[t] = place == kQatRead ? *reinterpret_cast<const unsigned*>(from + at) : place == kQatFill ? Pixels::fill : 0;
+    }
+    unsigned low = qat_permute(p[0], p[1], 0x5140), high = qat_permute(p[0], p[1], 0x7362);
+    unsigned low2 = qat_permute(p[2], p[3], 0x5140), high2 = qat_permute(p[2], p[3], 0x7362);
+    const unsigned taps[4] = {qat_permute(low, low2, 0x5410), qat_permute(low, low2, 0x7632),
+                              qat_permute(high, high2, 0x5410), qat_permute(high, high2, 0x7632)};
+#pragma unroll
+    for (int e = 0; e < 4; e++)
+      acc[e] = qat_dot4(taps[e], weights[(channel / 4 * kGroups + group) * 4 + e], acc[e], Byte());
+  }
+}

@@ -1,0 +1,85 @@
+"""Turns what kernels write for LLVM into calls of the helpers in `device/`, in every PrimFunc for a GPU.
+
+    llvm.lrint(x)              ->    qat_nearest(x)
+    qat.exp(x)                 ->    qat_exp(x)
+    max(x, y) of floats        ->    x > y ? x : y        (what LLVM code does with NaN)
+
+Products need no fences: the source is compiled without contraction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm_ffi
+
+from tvm_qat.errors import UnsupportedError, located
+from tvm_qat.ir import Call, IRModule, tvm
+from tvm_qat.kernels.functions import FORMULAS
+from tvm_qat.kernels.sources import SOURCES
+from tvm_qat.kernels.tables import one_load
+
+_tir = tvm.tirx
+
+_HELPERS = {
+    "llvm.arithmetic.fence": "qat_fence",
+    "llvm.fma": "qat_multiply_add",
+    "llvm.lrint": "qat_nearest",
+    "llvm.fabs": "fabsf",
+}
+_OF_THE_LIBRARY = (
+    "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2",
+    "rsqrt", "exp10", *FORMULAS,
+)  # fmt: skip
+"""Functions whose results differ from machine to machine."""
+
+
+@tvm.transform.module_pass(opt_level=0, name="DeviceCalls")
+class DeviceCalls:
+    """After `OwnFunctions`."""
+
+    def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
+        out = IRModule(mod.functions, attrs=mod.attrs)
+        for gvar, func in mod.functions_items():
+            if isinstance(func, _tir.PrimFunc):
+                nodes = ", ".join(map(str, (func.attrs or {}).get(SOURCES, [])))
+                out[gvar] = func.with_body(device_calls(func.body, nodes or gvar.name_hint))
+        return out
+
+
+def device_calls(body: Any, node: str) -> Any:
+    """A TIR statement with calls of helpers; `node` is named where there is no helper."""
+    replaced = [
+        (Call, lambda call: _call(call, node)), (_tir.Max, _select(_tir.GT)), (_tir.Min, _select(_tir.LT))
+    ]  # fmt: skip
+    return tvm_ffi.structural_map(body, replaced)
+
+
+def _select(compare: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+    def replaced(old: Any) -> Any:
+        if not str(old.ty.dtype).startswith("float"):
+            return old
+        return _tir.Select(compare(old.a, old.b), old.a, old.b)
+
+    return replaced
+
+
+def _call(old: Any, node: str) -> Any:
+    dialect, _, name = str(getattr(old.op, "name", "")).partition(".")
+    dtype = str(getattr(old.ty, "dtype", ""))  # of a pointer there is none
+    if name in ("call_llvm_intrin", "call_llvm_pure_intrin"):
+        intrinsic = str(tvm.target.codegen.llvm_get_intrinsic_name(int(old.args[0])))
+        helper = _HELPERS[intrinsic]
+        pure = name == "call_llvm_pure_intrin"
+        return (_tir.call_pure_extern if pure else _tir.call_extern)(dtype, helper, *old.args[1:])
+    if dialect == "qat" and name in FORMULAS:
+        return _tir.call_pure_extern(dtype, f"qat_{name}", *old.args)
+    if dialect == "qat" and name == "entry":
+        return one_load(old)
+    if dialect in ("tirx", "prim") and name == "sqrt" and dtype == "float32":
+        return _tir.call_pure_extern(dtype, "qat_square_root", *old.args)
+    if dialect in ("tirx", "prim") and name in _OF_THE_LIBRARY:
+        reason = f"{name} of {dtype} has no form with the same bits on a GPU"
+        raise UnsupportedError(located(reason, node=node, remedy="compile for an llvm target"))
+    return old

@@ -1,0 +1,240 @@
+"""Kernels around the templates of `device/`: products on tensor cores, depthwise convolutions by dp4a."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tvm_qat.ir import tvm
+from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
+from tvm_qat.kernels.cuda.places import (
+    begun,
+    matrix_place,
+    output_place,
+    pixels,
+    store_four,
+    store_sum,
+    strides,
+)
+from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
+from tvm_qat.kernels.cuda.threads import one_for_each
+from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_spec import LinearSpec
+from tvm_qat.kernels.loops import product
+from tvm_qat.kernels.operands import Site
+from tvm_qat.qnn.arithmetic import Array
+
+_tir = tvm.tirx
+
+_CHUNK, _DEPTH = 16, 64
+_TYPES = {"int8": "signed char", "uint8": "unsigned char"}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sums of one block of threads: rows, columns, warps along both, stages of the ring."""
+
+    rows: int
+    columns: int
+    warps: tuple[int, int]
+    stages: int = 4
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps[0] * self.warps[1]
+
+    @property
+    def line(self) -> int:
+        """int32 between rows of the sums in shared memory: no two of the rows of a store share a bank."""
+        return self.columns + 8
+
+    @property
+    def words(self) -> int:
+        """int32 of shared memory: the ring, and later the sums with those of rows and columns."""
+        ring = self.stages * (self.rows + self.columns) * _DEPTH // 4
+        return max(ring, self.rows * self.line + self.rows + self.columns)
+
+    def blocks(self, rows: int, columns: int) -> tuple[int, int]:
+        return -(-rows // self.rows), -(-columns // self.columns)
+
+    @property
+    def text(self) -> str:
+        return f"QatTile<{self.rows}, {self.columns}, {self.warps[0]}, {self.warps[1]}, {self.stages}>"
+
+
+_WIDE, _TALL, _SMALL = Tile(128, 128, (2, 2)), Tile(128, 64, (4, 1)), Tile(64, 64, (2, 2))
+_PROCESSORS = 108
+"""Of a GPU (an A100's): fewer blocks leave some idle, so tiles are smaller then."""
+
+
+def choose_tile(rows: int, columns: int, batch: int) -> Tile:
+    """The largest tile that gives every multiprocessor something to do."""
+    tile = _WIDE if columns > _TALL.columns else _TALL
+    return tile if batch * math.prod(tile.blocks(rows, columns)) >= _PROCESSORS else _SMALL
+
+
+def build_products(fused: Fused, _target: Any) -> Kernel:
+    """A product of matrices or a convolution, by mma.sync."""
+    plan = plan_sums(fused, _by_rows)
+    rows, columns = product(pixels(plan)), plan.spec.outer
+    batch = product(plan.lead)
+    tile = choose_tile(rows, columns, batch)
+    down, across = tile.blocks(rows, columns)
+    helper = _helper(plan, tile, rows, columns)
+
+    def body(buffers: dict[str, Any], out: Any) -> None:
+        with tb.launch_thread("blockIdx.x", batch * down * across) as block:
+            with tb.launch_thread("threadIdx.x", tile.threads) as thread:
+                n = tb.Bind(block // (down * across))
+                first = tb.Bind(block // across % down * tile.rows), tb.Bind(block % across * tile.columns)
+                shared = tb.alloc_buffer((tile.words,), "int32", scope="shared.dyn", layout=None)
+                left, right = _starts(plan, buffers, n)
+                tb.evaluate(_tir.call_extern("int32", helper, shared.data, left, right, *first))
+                _finish(plan, tile, buffers, out, shared, n, first, thread, (rows, columns))
+
+    return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+
+
+def _by_rows(_spec: LinearSpec, weights: Array) -> Array:
+    """[1, outer, D, H, W, inner] -> int8 [outer, depth], with zeros up to a whole chunk."""
+    rows = weights[0].reshape(weights.shape[1], -1)
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % _CHUNK)))).astype(np.int8)
+
+
+def _helper(plan: SumsPlan, tile: Tile, rows: int, columns: int) -> str:
+    left, right = _left(plan, rows), _right(plan, columns)
+    types = _TYPES[plan.data.dtype], _TYPES["int8" if plan.weights is not None else plan.weight.dtype]
+    sums = plan.weights is None and plan.zero is not None, plan.kernel_zero is not None
+    return (
+        f"qat_product<{tile.text}, {left}, {right}, {', '.join(types)}, "
+        f"{', '.join(str(flag).lower() for flag in sums)}>"
+    )
+
+
+def _left(plan: SumsPlan, rows: int) -> str:
+    spec = plan.spec
+    if "conv" in plan.fused.op and not spec.is_plain:
+        return pixels_text(plan)
+    if not plan.lead:
+        return _matrix(rows, spec.inner, spec.inner, 1, [])
+    *batch, row, inner = strides(plan, 0)
+    return _matrix(rows, spec.inner, row, inner, batch)
+
+
+def _right(plan: SumsPlan, columns: int) -> str:
+    if plan.weights is not None:
+        depth = plan.weight.shape[-1]
+        return _matrix(columns, depth, depth, 1, [])
+    *batch, first, second = strides(plan, 1)
+    inner, column = (second, first) if plan.spec.kernel_layout == "OI" else (first, second)
+    return _matrix(columns, plan.spec.inner, column, inner, batch)
+
+
+def _matrix(rows: int, depth: int, stride: int, step: int, others: list[int]) -> str:
+    """others : strides of the axes that lead to the matrix; copies must begin at whole units."""
+    width = _width(math.gcd(depth, stride, *others)) if step == 1 or depth == 1 else 1
+    return f"QatMatrix<{rows}, {depth}, {stride}, {step}, {width}>"
+
+
+def _width(unit: int) -> int:
+    """Bytes that are copied at once; TVM's tensors begin at multiples of 64."""
+    width = math.gcd(unit, _CHUNK)
+    return width if width >= 4 else 1
+
+
+def pixels_text(plan: SumsPlan) -> str:
+    """The convolution's input as the template reads it."""
+    spec = plan.spec
+    _, height, width = spec.axes
+    channels = spec.groups * spec.inner
+    numbers = (
+        spec.batch, height.size, width.size, channels, height.kernel, width.kernel, height.out, width.out,
+        height.stride, width.stride, height.dilation, width.dilation, height.before, width.before,
+        _width(channels), plan.padding,
+    )  # fmt: skip
+    return f"QatPixels<{', '.join(map(str, numbers))}>"
+
+
+def _starts(plan: SumsPlan, buffers: dict[str, Any], n: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
+    """Addresses of the two matrices of a batch element."""
+    data, weight = buffers[plan.data.name], buffers[plan.weight.name]
+    if not plan.lead:
+        return data.data, weight.data
+    left, right = matrix_place(plan, 0, data, n, (0, 0)), matrix_place(plan, 1, weight, n, (0, 0))
+    return _tir.address_of(data[left]), _tir.address_of(weight[right])
+
+
+def _finish(
+    plan: SumsPlan, tile: Tile, buffers: dict[str, Any], out: Any, shared: Any, n: PrimExpr,
+    first: tuple[PrimExpr, PrimExpr], thread: PrimExpr, sizes: tuple[int, int],
+) -> None:  # fmt: skip
+    """The epilogue, four neighbouring channels of a row for each thread and turn."""
+    fours = tile.columns // 4
+    with tb.serial(0, tile.rows * fours // tile.threads, unroll=False) as turn:
+        position = turn * tile.threads + thread
+        row, column = tb.Bind(position // fours), tb.Bind(position % fours * 4)
+        m, channel = tb.Bind(first[0] + row), tb.Bind(first[1] + column)
+
+        def total(e: int) -> PrimExpr:
+            value = _centred(plan, tile, buffers, shared, row, column + e)
+            return begun(plan, buffers, channel + e, value)
+
+        with tb.If(_tir.And(m < sizes[0], channel < sizes[1])), tb.Then():
+            if sizes[1] % 4 == 0:
+                places = [output_place(plan, n, m, channel + e) for e in range(4)]
+                store_four(plan, buffers, out, places, [total(e) for e in range(4)])
+                return
+            for e in range(4):
+                with tb.If(channel + e < sizes[1]), tb.Then():
+                    store_sum(plan, buffers, out, output_place(plan, n, m, channel + e), total(e))
+
+
+def _centred(
+    plan: SumsPlan, tile: Tile, buffers: dict[str, Any], shared: Any, row: PrimExpr, column: PrimExpr
+) -> PrimExpr:
+    """sum (x - zx) (w - zw) = sum x w - zx sum w - zw sum x + depth zx zw, for weights known at run time."""
+    value, behind = shared[row * tile.line + column], tile.rows * tile.line
+    if plan.weights is not None:
+        return value
+    site = Site(buffers, ())
+    zero, kernel_zero = (z(site) if z else None for z in (plan.zero, plan.kernel_zero))
+    if zero is not None:
+        value = ex.wrapping_subtract(value, zero * shared[behind + column])
+    if kernel_zero is not None:
+        value = ex.wrapping_subtract(value, kernel_zero * shared[behind + tile.columns + row])
+    if zero is not None and kernel_zero is not None:
+        value = ex.wrapping_add(value, zero * kernel_zero * ex.int32(plan.spec.inner))
+    return value
+
+
+def build_depthwise(fused: Fused, _target: Any) -> Kernel:
+    """A thread for four channels of a pixel, by dp4a."""
+    plan = plan_sums(fused, _by_four_taps)
+    channels, taps = plan.spec.groups, math.prod(plan.spec.kernel)
+    total = product(pixels(plan)) * channels // 4
+    helper = f"qat_depthwise<{pixels_text(plan)}, {channels}, {taps}, {_TYPES[plan.data.dtype]}>"
+
+    def body(buffers: dict[str, Any], out: Any) -> None:
+        data, weight = buffers[plan.data.name], buffers[plan.weight.name]
+        with one_for_each(total, 128) as i:
+            m, channel = tb.Bind(i // (channels // 4)), tb.Bind(i % (channels // 4) * 4)
+            acc = tb.alloc_buffer((4,), "int32", scope="local", layout=None)
+            tb.evaluate(_tir.call_extern("int32", helper, acc.data, data.data, weight.data, m, channel))
+            totals = [begun(plan, buffers, channel + e, acc[e]) for e in range(4)]
+            places = [output_place(plan, 0, m, channel + e) for e in range(4)]
+            store_four(plan, buffers, out, places, totals)
+
+    return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+
+
+def _by_four_taps(_spec: LinearSpec, weights: Array) -> Array:
+    """[channels, 1, 1, H, W, 1] -> int32 [channels / 4, ceil(taps / 4), 4], four taps in a word."""
+    taps = weights.reshape(weights.shape[0], -1)
+    words = np.pad(taps, ((0, 0), (0, -taps.shape[1] % 4))).astype(np.int8)
+    words = np.ascontiguousarray(words).view(np.int32)
+    return np.ascontiguousarray(words.reshape(-1, 4, words.shape[1]).transpose(0, 2, 1))

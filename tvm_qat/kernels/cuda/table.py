@@ -1,0 +1,49 @@
+"""Which kernel runs what on a GPU: read from the top, as `kernels.table`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tvm_qat.kernels.cuda.plain_sums import build_plain_sums
+from tvm_qat.kernels.cuda.pointwise import (
+    build_concatenate,
+    build_elementwise,
+    build_max_pool,
+    each_other_place,
+    softmax_row,
+    sum_on_threads,
+)
+from tvm_qat.kernels.cuda.products import build_depthwise, build_products
+from tvm_qat.kernels.cuda.rows import each_row
+from tvm_qat.kernels.cuda.sums import suits_dp4a, suits_tensor_cores
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.reduction import build_avg_pool, build_mean
+from tvm_qat.kernels.rows import build_rows
+from tvm_qat.kernels.softmax import build_softmax
+
+CUDA = "cuda"
+
+build_cuda_avg_pool = partial(build_avg_pool, sums=sum_on_threads)
+build_cuda_mean = partial(build_mean, sums=sum_on_threads)
+build_cuda_softmax = partial(build_softmax, each_row=each_other_place, row=softmax_row)
+build_cuda_rows = partial(build_rows, each_row=each_row)
+
+
+def is_cuda(target: Any) -> bool:
+    return str(target.kind.name) == CUDA
+
+
+def on_tensor_cores(fused: Fused, target: Any) -> bool:
+    return is_cuda(target) and suits_tensor_cores(fused)
+
+
+def by_dp4a(fused: Fused, target: Any) -> bool:
+    return is_cuda(target) and suits_dp4a(fused)
+
+
+__all__ = [
+    "CUDA", "build_concatenate", "build_cuda_avg_pool", "build_cuda_mean", "build_cuda_rows",
+    "build_cuda_softmax", "build_depthwise", "build_elementwise", "build_max_pool", "build_plain_sums",
+    "build_products", "by_dp4a", "is_cuda", "on_tensor_cores",
+]  # fmt: skip
