@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.kernels.harness import module_of
 from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import TARGET, needs_nvcc
 from tvm_qat import errors, kernels
-from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax
+from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax, tvm
 from tvm_qat.kernels.cuda import products
 from tvm_qat.package import build, cuda
 from tvm_qat.package.target import parse_target
@@ -101,6 +102,14 @@ def test_without_a_gpu_running_says_so(package: tvm_qat.Package, tmp_path: Path)
         loaded.profile()
 
 
+@pytest.mark.skipif(bool(tvm.cuda(0).exist), reason="there is a GPU")
+def test_the_check_for_gpus_says_that_there_is_none() -> None:
+    command = [sys.executable, str(DEMO.parents[2] / "scripts/gpu_check.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == errors.MissingDependencyError.exit_code
+    assert done.stderr.startswith("gpu_check: error: ") and "no driver or GPU" in done.stderr
+
+
 @pytest.mark.parametrize("target", ["cuda", {"kind": "cuda", "arch": "sm_75"}])
 def test_other_architectures_are_refused(target: Any) -> None:
     with pytest.raises(errors.UnsupportedError, match="need an arch of sm_80 or later"):
@@ -131,6 +140,15 @@ def test_functions_of_the_c_library_are_refused() -> None:
     target = parse_target(TARGET)
     with pytest.raises(errors.UnsupportedError, match="sin of float32 has no form with the same bits"):
         kernels.finish(target)(kernels.lower(_with_sine(), target))
+
+
+def test_what_tvm_named_right_is_left_alone(tmp_path: Path) -> None:
+    """As it does on a machine with a driver: kind, length, then the name of the code."""
+    word = (4).to_bytes(8, "little") + b"cuda" + bytes(8)
+    data = b"before" + word + (3).to_bytes(8, "little") + b"ptx" + b"after"
+    (tmp_path / "devc.o").write_bytes(data)
+    cuda.label_as_ptx(tmp_path / "devc.o")
+    assert (tmp_path / "devc.o").read_bytes() == data
 
 
 def test_an_unknown_form_of_modules_is_refused(tmp_path: Path) -> None:

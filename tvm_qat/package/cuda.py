@@ -92,14 +92,21 @@ def label_as_ptx(file: Path) -> None:
     """Name the code in an object file with TVM's modules what it is: PTX, not source.
 
     A module is its kind, the length of what follows, then the name of the code, all with their lengths.
+    Where TVM found a driver, it named the code right.
     """
     data = file.read_bytes()
-    word = struct.pack("<Q", len(_LABEL)) + _LABEL
-    kinds = [at for at in _places(data, word) if data[at + 20 : at + 32] == word]
+    kind, right = _word(_LABEL), _word(b"ptx")
+    kinds = [at for at in _places(data, kind) if data[at + 20 : at + 32] == kind]
+    if not kinds and any(data[at + 20 :].startswith(right) for at in _places(data, kind)):
+        return
     if len(kinds) != 1:
         raise PackageError(f"this version of TVM writes CUDA code in a form that is not known ({file.name})")
     at = kinds[0] + 28
     file.write_bytes(data[:at] + _NEW_LABEL + data[at + len(_LABEL) :])
+
+
+def _word(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
 
 
 def _places(data: bytes, word: bytes) -> Iterator[int]:
