@@ -98,12 +98,17 @@ class DotBody(LinearBody):
         self, pixels: int, origin: Coordinates, block: PrimExpr, turn: tuple[Coordinates, Sequence[int]]
     ) -> None:
         """A turn's share of the next block's weights. turn : (place, extents) among those of the tile."""
-        ahead = None if self.per_batch else next_block(self.isa, self.spec, self.weights, pixels)
+        ahead = (
+            None
+            if self.per_batch
+            else next_block(self.isa, self.spec, self.weights, pixels, self.blocks_first)
+        )
         if ahead is None:
             return
-        _, height, width = self.spec.axes
-        _, d, h, w = origin
-        first = (d * height.out + h) * width.out + w
+        depth, height, width = self.spec.axes
+        n, d, h, w = origin
+        plane = n * depth.out + d if self.blocks_first else d
+        first = (plane * height.out + h) * width.out + w
         place, extents = turn
         which: PrimExpr = 0
         for at, extent in zip(place, extents, strict=True):

@@ -60,7 +60,7 @@ class BorderDotBody(DotBody):
         depth, height, width = spec.axes
         outer = (spec.batch, spec.groups * self.blocks, depth.out, height.out)
         sizes = (*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner)
-        with loops(outer, worth_threads(sizes, STEP_MACS)) as (n, block, d, h):
+        with self._row_loops(worth_threads(sizes, STEP_MACS)) as (n, block, d, h):
             for size, count, start in border_tiles(width, self.blocking.pixels):
                 with loops((count,)) as (tile,):
                     self._tile(size, (n, d, h, start + tile * size), block)

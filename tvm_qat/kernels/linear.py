@@ -1,6 +1,6 @@
 """The plain kernel of all sums of products: output channels across the lanes of vectors.
 
-    parallel over batch, blocks of output channels, rows:
+    parallel over batch, blocks of output channels, rows (see `blocks_first`):
         for each tile of a row:
             acc[pixels, channels] = bias            (registers)
             for each tap and input channel:
@@ -14,7 +14,8 @@ filled with the zero point. Weights known only at run time are packed into a wor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ from tvm_qat.kernels.builder import registers, tb
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import Narrow
 from tvm_qat.kernels.linear_spec import LinearSpec
-from tvm_qat.kernels.loops import STEP_MACS, loops, tiles, worth_threads
-from tvm_qat.kernels.operands import Site
+from tvm_qat.kernels.loops import STEP_MACS, loops, product, tiles, worth_threads
+from tvm_qat.kernels.operands import Site, is_one
 from tvm_qat.kernels.terms import Saturated, Term
 
 Coordinates = Sequence[PrimExpr]
@@ -133,10 +134,31 @@ class LinearBody:
             with loops((*outer, sum(strips)), parallel) as (n, block, d, h, strip):
                 self._one_strip(groups, strips, strip, (n, d, h), block)
             return
-        with loops(outer, parallel) as (n, block, d, h):
+        with self._row_loops(parallel) as (n, block, d, h):
             for group in groups:
                 with loops((self._strips(group[1]),)) as (strip,):
                     self._strip(group, strip, (n, d, h), block)
+
+    @property
+    def blocks_first(self) -> bool:
+        """Whether a block is done with the whole batch before the next one: where there are more weights
+        than activations, those are better read again."""
+        spec, weights = self.spec, product(self.weights.shape)
+        data = product([spec.batch, *(axis.size for axis in spec.axes), spec.groups * spec.inner])
+        known = isinstance(weights, int) and isinstance(data, int)
+        return known and not self.per_batch and not is_one(spec.batch) and weights > data
+
+    @contextmanager
+    def _row_loops(self, parallel: bool) -> Iterator[Coordinates]:
+        """(n, block, d, h), one after the other."""
+        depth, height, _ = self.spec.axes
+        blocks = self.spec.groups * self.blocks
+        if self.blocks_first:
+            with loops((blocks, self.spec.batch, depth.out, height.out), parallel) as (block, n, d, h):
+                yield n, block, d, h
+            return
+        with loops((self.spec.batch, blocks, depth.out, height.out), parallel) as place:
+            yield place
 
     def _one_strip(
         self, groups: Sequence[Group], strips: Sequence[Any], strip: PrimExpr, row: Coordinates,

@@ -69,11 +69,18 @@ class NextBlock:
         return first * self.lines // self.pixels + turn * each, each
 
 
-def next_block(isa: DotProduct, spec: LinearSpec, weights: Any, tile: int) -> NextBlock | None:
-    """None where it would not pay, or nothing follows. tile : pixels of a tile."""
+def next_block(
+    isa: DotProduct, spec: LinearSpec, weights: Any, tile: int, blocks_first: bool
+) -> NextBlock | None:
+    """None where it would not pay, or nothing follows.
+
+    tile : pixels of a tile. blocks_first : a block is done with all of the batch before the next one.
+    """
     blocks, *sizes = plain_shape(weights)
     pixels, lines = product([axis.out for axis in spec.axes]), product(sizes) * _bits(weights) // (8 * _LINE)
-    again = not is_one(spec.batch)
+    again = not is_one(spec.batch) and not blocks_first
+    if blocks_first:
+        pixels = pixels * spec.batch
     if not isa.prefetches or lines < _FEWEST or (blocks == 1 and not again):
         return None
     known = isinstance(pixels, int) and tile < pixels <= _PIXELS
