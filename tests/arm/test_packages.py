@@ -23,7 +23,7 @@ def digits(count: int) -> list[np.ndarray]:
     return list(images.reshape(count, 1, 1, 16, 16))
 
 
-@pytest.mark.parametrize("model", ["digits_cnn", "digits_mlp"])
+@pytest.mark.parametrize("model", [pytest.param("digits_cnn", marks=pytest.mark.slow), "digits_mlp"])
 @pytest.mark.parametrize("level", PROCESSORS)
 def test_the_demo_models_have_the_bits_of_this_machine(level: str, model: str, tmp_path: Path) -> None:
     with demo_files() as folder:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.kernels.drawn_cases import drawn_linear
-from tests.kernels.harness import Case, compiled_module, module_of
+from tests.kernels.harness import Case, compiled_module, module_of, thirds
 from tests.kernels.test_dot import dense
 from tests.kernels.test_spills import others, products
 from tests.support.arm import LEVELS, target
@@ -46,10 +46,11 @@ def products_in(body: list[str]) -> int:
 
 
 @pytest.mark.parametrize("level", _IDEAL)
-def test_sums_of_products_stay_in_registers(level: str) -> None:
+@pytest.mark.parametrize("cases", thirds(products))
+def test_sums_of_products_stay_in_registers(cases: list[Case], level: str) -> None:
     """As LLVM schedules for no processor in particular; for some it puts sums of a few short loops aside."""
-    loops = loops_of(products(), "generic", level)
-    assert sum(products_in(body) > 0 for body in loops) >= 20
+    loops = loops_of(cases, "generic", level)
+    assert sum(products_in(body) > 0 for body in loops) >= 0.6 * len(cases)
     assert not [found for body in loops if (found := spills(body, ARM))]
 
 
