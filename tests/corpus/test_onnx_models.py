@@ -74,7 +74,12 @@ def test_kws_model_agrees_with_onnxruntime_on_a_thousand_labelled_inputs() -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "accuracy"), [("TFC_1W1A", 0.9), ("TFC_1W2A", 0.9295), ("TFC_2W2A", 0.9545)]
+    ("name", "accuracy"),
+    [
+        ("TFC_1W2A", 0.9295),
+        pytest.param("TFC_1W1A", 0.9, marks=pytest.mark.slow),
+        pytest.param("TFC_2W2A", 0.9545, marks=pytest.mark.slow),
+    ],
 )
 def test_tfc_classifies_two_thousand_digits_as_qonnx_does(name: str, accuracy: float) -> None:
     """`accuracy`: of qonnx 1.0, execute_onnx in batches of 100, on pixels divided by 255."""

@@ -82,7 +82,9 @@ def test_a_file_with_contradictory_quantization_is_refused() -> None:
         tvm_qat.compile(CORPUS / "tflite_micro" / "person_detect.tflite")
 
 
-@pytest.mark.parametrize(("rounding", "others"), [(None, 1), ("tflite", 0)])
+@pytest.mark.parametrize(
+    ("rounding", "others"), [pytest.param(None, 1, marks=pytest.mark.slow), ("tflite", 0)]
+)
 def test_kws_accuracy_is_that_of_the_reference_engine(rounding: str | None, others: int) -> None:
     """LiteRT's reference kernels: 90.1 % of the thousand labelled inputs."""
     with np.load(CORPUS / "data" / "kws01_eembc_1000.npz") as data:

@@ -30,8 +30,13 @@ _IDEAL = {
 
 PROCESSORS = [
     *(("generic", level) for level in _IDEAL),
-    ("cortex-a53", "neon"), ("cortex-a72", "neon"), ("cortex-a76", "dotprod"), ("neoverse-n1", "dotprod"),
-    ("neoverse-n2", "i8mm"), ("apple-m2", "i8mm"),
+    *(
+        pytest.param(cpu, level, marks=pytest.mark.slow)
+        for cpu, level in (
+            ("cortex-a53", "neon"), ("cortex-a72", "neon"), ("cortex-a76", "dotprod"),
+            ("neoverse-n1", "dotprod"), ("neoverse-n2", "i8mm"), ("apple-m2", "i8mm"),
+        )
+    ),
 ]  # fmt: skip
 
 

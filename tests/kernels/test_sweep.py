@@ -22,6 +22,8 @@ from tvm_qat.kernels.isa import DOT_PRODUCTS
 _AVXVNNI = next(isa for isa in DOT_PRODUCTS if isa.name == "avxvnni")
 CPUS = {"plain": TARGETS["plain"], **harness.LEVELS}
 LEVELS = [*CPUS, "avxvnni"]
+SWEPT = [pytest.param("plain", marks=pytest.mark.slow), *LEVELS[1:]]
+"""On the plain level `test_exact.py` has already compiled every operator."""
 
 
 @contextmanager
@@ -33,13 +35,13 @@ def level(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield CPUS["cascadelake" if name == "avxvnni" else name]
 
 
-@pytest.mark.parametrize("name", LEVELS)
+@pytest.mark.parametrize("name", SWEPT)
 def test_drawn_sums_of_products_equal_the_reference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with level(name, monkeypatch) as target:
         check_exact(drawn_linear(LEVELS.index(name)), target)
 
 
-@pytest.mark.parametrize("name", LEVELS[:-1])
+@pytest.mark.parametrize("name", SWEPT[:-1])
 def test_drawn_kernels_without_products_equal_the_reference(name: str) -> None:
     check_exact(drawn_others(LEVELS.index(name)), CPUS[name])
 

@@ -161,7 +161,7 @@ def test_a_node_that_computes_nothing_in_float_is_refused():
     [
         (["block2/*", "head/pool"], []),
         pytest.param(["stem/conv"], [], marks=pytest.mark.slow),
-        ([], ["Conv"]),
+        pytest.param([], ["Conv"], marks=pytest.mark.slow),
         pytest.param([], ["Gemm", "MaxPool"], marks=pytest.mark.slow),
     ],
 )
