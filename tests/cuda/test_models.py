@@ -28,7 +28,6 @@ REFUSED = {
     "conv_qdq_u8u8.onnx": "every size known",
     "test_conv_follow_convtrans_s8.onnx": "every size known",
     "mnist_factorio_quantized.onnx": "every size known",
-    "dynamic_quantize_matmul.onnx": "no form for a GPU",
 }
 """What a model is refused for as it stands."""
 

@@ -77,8 +77,13 @@ def _by_tvm(length: int) -> Any:
     ]
 
 
+def _of_one_number(_length: int) -> Any:
+    """A reduction of everything, then scalars."""
+    return lambda x: [_op.max(x), lambda v: _op.astype(v, "int32"), lambda v: _op.astype(v, "float32")]
+
+
 @pytest.mark.parametrize("length", [1, 31, 33, 197, 1100])
-@pytest.mark.parametrize("build", [_softmax, _norm, _moved, _by_tvm])
+@pytest.mark.parametrize("build", [_softmax, _norm, _moved, _by_tvm, _of_one_number])
 def test_islands_have_the_bits_of_a_cpu(build: Any, length: int, tmp_path: Path) -> None:
     x = _data(6, length)
     mod = _module(build(length), x.shape)

@@ -75,14 +75,15 @@ class Emulated:
 
     def _launch(self, function: str, operands: Sequence[Array], early: bool, backwards: bool) -> None:
         func = self._planned[function]
-        launch = self.launches[f"{function}_kernel"]
-        assert f"{function}_kernel_1" not in self.launches, "the emulator runs functions of one kernel"
-        names = (re.sub(r"\W", "_", str(param.name)) for param in func.params)
-        by_name = dict(zip(names, operands, strict=True))
-        pointers = [by_name[name].ctypes.data_as(ctypes.c_void_p) for name in launch.parameters]
-        getattr(self._library, f"run_{launch.symbol}")(
-            _blocks(func), launch.threads, _shared_bytes(func), int(early), int(backwards), *pointers
-        )
+        names = (_plain(param.name) for param in func.params)
+        by_name = dict(zip(names, operands, strict=True)) | _between(func)
+        symbols = [f"{function}_kernel", *(f"{function}_kernel_{i}" for i in range(1, 9))]
+        launches = [self.launches[symbol] for symbol in symbols if symbol in self.launches]
+        for launch, blocks in zip(launches, _blocks(func), strict=True):
+            pointers = [by_name[name].ctypes.data_as(ctypes.c_void_p) for name in launch.parameters]
+            getattr(self._library, f"run_{launch.symbol}")(
+                blocks, launch.threads, _shared_bytes(func), int(early), int(backwards), *pointers
+            )
 
 
 def _planned(lowered: IRModule, target: Any) -> IRModule:
@@ -146,11 +147,20 @@ def _runner(_threads: str, symbol: str, parameters: str) -> str:
     )
 
 
-def _blocks(func: Any) -> int:
-    """Blocks of the only launch."""
-    extents = [int(extent) for tag, extent in _threads(func) if tag == "blockIdx.x"]
-    assert len(extents) == 1, extents
-    return extents[0]
+def _plain(name: Any) -> str:
+    return re.sub(r"\W", "_", str(name))
+
+
+def _between(func: Any) -> dict[str, Array]:
+    """Tensors that one kernel of a function leaves to the next, by name."""
+    found = [b for node in _nodes(func) for b in getattr(node, "alloc_buffers", [])]
+    sizes = {_plain(b.name): [int(size) for size in b.shape] for b in found if str(b.scope()) == "global"}
+    return {name: _aligned(8 * int(np.prod(size))) for name, size in sizes.items()}
+
+
+def _blocks(func: Any) -> list[int]:
+    """Blocks of each launch, in order."""
+    return [int(extent) for tag, extent in _threads(func) if tag == "blockIdx.x"]
 
 
 def _threads(func: Any) -> Iterator[tuple[str, Any]]:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_model_arguments(parser)
     parser.add_argument(
         "--dump-code", metavar="F,G", type=options.names, default=[],
-        help="write texts beside the package: relax, tir, ll, asm",
+        help="write texts beside the package: relax, tir, ll, asm, and ptx for a GPU",
     )  # fmt: skip
     parser.add_argument("--cross-compiler", metavar="C", help="command that links for another architecture")
     parser.add_argument(

@@ -49,7 +49,7 @@ class Package:
     ) -> None:  # fmt: skip
         self.meta = description
         self.dumps = dict(dumps or {})
-        """Texts asked for when compiling, by name: relax, tir, ll, asm. Not saved."""
+        """Texts asked for when compiling, by name, e.g. tir or asm. Not saved."""
         self.results = tuple(results)
         """Where the result of each step of the schedule lies (kernels.one_call). Not saved."""
         self._code = link.Code(executable, constants, description)

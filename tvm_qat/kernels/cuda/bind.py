@@ -32,12 +32,14 @@ def schedule(func: Any, name: str) -> Any:
     root = plan.get_sblock("root")
     inline_blocks(plan, root, reshaped=True)
     for block in plan.get_child_blocks(root):
-        if not is_regular(plan, block):
+        every = plan.get_loops(block)
+        if every and not is_regular(plan, block):
             raise _refused(nodes, "what TVM makes of it has no form for a GPU")
-        loops = spatial_loops(plan, block)
+        loops = spatial_loops(plan, block) if every else []
         if not all(isinstance(plan.get(loop).extent, tvm.tirx.IntImm) for loop in loops):
             raise _refused(nodes, "kernels for a GPU need every size known when they are compiled")
-        whole = plan.fuse(*loops) if loops else plan.add_unit_loop(block)
+        # Around all loops, or the host would call a kernel for each step of a reduction.
+        whole = plan.fuse(*loops) if loops else plan.add_unit_loop(every[0] if every else block)
         outer, inner = plan.split(whole, [None, THREADS])
         plan.bind(outer, "blockIdx.x")
         plan.bind(inner, "threadIdx.x")
