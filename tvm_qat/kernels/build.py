@@ -8,6 +8,7 @@ from tvm_qat.ir import IRModule, relax, tvm
 from tvm_qat.kernels.cuda.bind import ScheduleOnCUDA
 from tvm_qat.kernels.cuda.device_calls import DeviceCalls
 from tvm_qat.kernels.cuda.table import is_cuda
+from tvm_qat.kernels.names import NamesFirst
 from tvm_qat.kernels.one_call import OneCall
 from tvm_qat.kernels.own_functions import OwnFunctions
 from tvm_qat.kernels.schedule import ScheduleOnCPU
@@ -53,7 +54,7 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
 def _code_passes(target: Any) -> list[Any]:
     if is_cuda(target):
         return [ScheduleOnCUDA(), OwnFunctions(), DeviceCalls()]
-    return [ScheduleOnCPU(), OwnFunctions(), ChooseLookups(target), StrictFloat()]
+    return [ScheduleOnCPU(), OwnFunctions(), ChooseLookups(target), StrictFloat(), NamesFirst()]
 
 
 def finish(target: Any, *, one_call: bool = False) -> Any:

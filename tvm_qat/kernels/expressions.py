@@ -82,7 +82,8 @@ def _half_away(x: PrimExpr) -> PrimExpr:
     A tie k + 0.5 comes so near to k + 1 that the sum is rounded to it; below a tie the sum stays
     below k + 1. From 2^22 on, where floats are 0.5 apart or more, the addend rounds to 0.5 or to 0.
     """
-    return _whole(x + _tir.Select(x < float32(0), float32(-_BELOW_HALF), float32(_BELOW_HALF)))
+    # an intrinsic, not a Select: TVM simplifies what a Select reads once more for each of its branches
+    return _whole(x + _tir.call_llvm_pure_intrin("float32", "llvm.copysign", float32(_BELOW_HALF), x))
 
 
 _BELOW_HALF = 0.5 - 2.0**-25

@@ -27,6 +27,7 @@ _HELPERS = {
     "llvm.fma": "qat_multiply_add",
     "llvm.lrint": "qat_nearest",
     "llvm.fabs": "fabsf",
+    "llvm.copysign": "copysignf",
 }
 _OF_THE_LIBRARY = (
     "sin", "cos", "tan", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh", "atan2",
