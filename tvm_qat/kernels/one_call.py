@@ -50,6 +50,7 @@ from tvm_qat.kernels.constant_block import (
     is_kernel_call,
 )
 from tvm_qat.kernels.run_func import WORKSPACE, Place, Step, run_func
+from tvm_qat.kernels.sources import PLACES
 
 RUN = "tvm_qat_run"
 """Symbol of the function that calls the kernels."""
@@ -71,7 +72,7 @@ class OneCall:
         builder = BlockBuilder(mod)
         run = builder.add_func(run_func(RUN, plan.arguments, plan.size, plan.steps), RUN)
         builder.update_func(mod.get_global_var("main"), _caller(main, plan, run))
-        schedule = json.dumps(_schedule(plan, len(main.params)))
+        schedule = json.dumps(_schedule(mod, plan, len(main.params)))
         return plan.constants.attached_to(builder.get()).with_attr(SCHEDULE, schedule)
 
 
@@ -216,18 +217,23 @@ def _variables(expr: Expr) -> set[Var]:
     return {var for child in operands(expr) for var in _variables(child)}
 
 
-def _schedule(plan: _Plan, inputs: int) -> dict[str, Any]:
+def _schedule(mod: IRModule, plan: _Plan, inputs: int) -> dict[str, Any]:
     """buffers : shapes and dtypes of the tensors between the inputs and the constants' address.
 
     results : where each step's last operand lies, its result: number of an argument or WORKSPACE,
-    offset in bytes, shape, dtype.
+    offset in bytes, shape, dtype; and the number of the binding whose value it is (see sources).
     """
+    runs = {gvar.name_hint: iter((func.attrs or {}).get(PLACES, ())) for gvar, func in mod.functions_items()}
+    made = [[*map(int, next(runs[step.kernel], ()))] for step in plan.steps]
     buffers = [[list(place.shape), place.dtype] for place in plan.arguments[inputs:]]
     last = [step.operands[-1] for step in plan.steps]
     return {
         "buffers": [*buffers, [[plan.size], "uint8"]],
         "steps": [step.kernel for step in plan.steps],
-        "results": [(place.base, place.offset, place.shape, place.dtype) for place in last],
+        "results": [
+            (place.base, place.offset, place.shape, place.dtype, numbers[-1] if numbers else None)
+            for place, numbers in zip(last, made, strict=True)
+        ],
     }
 
 

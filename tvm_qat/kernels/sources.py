@@ -112,7 +112,8 @@ def _owners(func: Function, calls: Mapping[Var, Expr]) -> dict[Var, Expr]:
 class NamedKernels:
     """Passes between TVM's grouping of operators and the calls that are left of it.
 
-    Whatever is called afterwards and is no kernel of ours is marked as TVM's own.
+    Every kernel says what those of its calls do that TVM has not folded. Whatever is called and is no
+    kernel of ours is marked as TVM's own.
     """
 
     def __init__(self, inner: Sequence[Any]) -> None:
@@ -137,9 +138,10 @@ class NamedKernels:
 def _marked(mod: IRModule, runs: Mapping[str, Sequence[Run]]) -> IRModule:
     out = IRModule(mod.functions, attrs=mod.attrs)
     for gvar, func in mod.functions_items():
-        if gvar.name_hint in runs and KERNEL not in (func.attrs or {}):
-            own = func.with_attr(KERNEL, TVM).with_attr(ISA, GENERIC)
-            out[gvar] = with_runs(own, runs[gvar.name_hint])
+        if gvar.name_hint in runs:
+            if KERNEL not in (func.attrs or {}):
+                func = func.with_attr(KERNEL, TVM).with_attr(ISA, GENERIC)
+            out[gvar] = with_runs(func, runs[gvar.name_hint])
     return out
 
 

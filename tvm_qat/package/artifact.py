@@ -165,7 +165,7 @@ class Package:
             raise PackageError(located(reason, file=self._file, remedy="compile the model again"))
         tensors += [tvm.runtime.empty(shape, dtype) for shape, dtype in schedule.buffers]
         run = self._runner(tensors)
-        for number, (base, offset, shape, dtype) in enumerate(self.results):
+        for number, (base, offset, shape, dtype, _) in enumerate(self.results):
             run(number, number + 1)
             data = np.from_dlpack(tensors[base]).reshape(-1).view(np.uint8)
             count = math.prod(shape) * np.dtype(dtype).itemsize

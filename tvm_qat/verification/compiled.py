@@ -64,13 +64,18 @@ class Compiled:
     def _match(self, results: Any) -> list[Var | None]:
         """For each step the variable whose value it makes; a row for each of them."""
         schedule, places = self._package.meta.schedule, self._package.results
+        own, order = self._package.meta.kernels, [b.var for b in bindings_of(self._module["main"])]
         steps: list[Step]
         if schedule is None:
             steps = [(kernel, array.shape, str(array.dtype)) for kernel, array in results]
+            named = _in_order(steps, own, self._calls)
         else:
             steps = [(k, tuple(p[2]), p[3]) for k, p in zip(schedule.steps, places, strict=True)]
-        named = _in_order(steps, self._package.meta.kernels, self._calls)
-        matched = _between(steps, named, [b.var for b in bindings_of(self._module["main"])])
+            named = [
+                order[p[4]] if step[0] in own and p[4] is not None else None
+                for step, p in zip(steps, places, strict=True)
+            ]
+        matched = _between(steps, named, order)
         names = dict(self._calls)
         for binding in bindings_of(self._module["main"]):
             if binding.var in matched:
