@@ -40,3 +40,8 @@ def test_an_expression_without_names_is_kept() -> None:
 def test_what_is_read_under_a_condition_only_stays_there() -> None:
     guarded = T.if_then_else(T.IntImm("int64", 0) < X, doubled(X, "inside"), X)
     assert names_first(guarded).same_as(guarded)
+
+
+def test_a_single_name_stays_where_it_is() -> None:
+    one = doubled(X, "one") + X
+    assert names_first(one).same_as(one)

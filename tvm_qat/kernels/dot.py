@@ -54,6 +54,11 @@ class DotBody(LinearBody):
                     fetch_channels(residual, self.sink.place_of(place), self.blocking.channels)
         return super()._accumulators(pixels, origin, block)
 
+    @property
+    def sizes_together(self) -> bool:
+        """On aarch64 with NEON alone LLVM puts sums on the stack then."""
+        return self.isa.prefetches
+
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         self._add_products(acc, pixels, origin, block)
 

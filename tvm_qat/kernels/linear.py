@@ -130,14 +130,20 @@ class LinearBody:
         sizes = (*outer, width.out, self.blocking.channels, *spec.kernel, spec.inner)
         parallel = worth_threads(sizes, STEP_MACS)
         if isinstance(height.out, int) and isinstance(outer[2], int) and height.out * outer[2] == 1:
-            strips = [self._strips(count) for _, count, _ in groups]
-            with loops((*outer, sum(strips)), parallel) as (n, block, d, h, strip):
-                self._one_strip(groups, strips, strip, (n, d, h), block)
+            for together in [groups] if self.sizes_together else [[group] for group in groups]:
+                strips = [self._strips(count) for _, count, _ in together]
+                with loops((*outer, sum(strips)), parallel) as (n, block, d, h, strip):
+                    self._one_strip(together, strips, strip, (n, d, h), block)
             return
         with self._row_loops(parallel) as (n, block, d, h):
             for group in groups:
                 with loops((self._strips(group[1]),)) as (strip,):
                     self._strip(group, strip, (n, d, h), block)
+
+    @property
+    def sizes_together(self) -> bool:
+        """Whether a block's tiles of both sizes follow each other, so that its weights are fetched once."""
+        return False
 
     @property
     def blocks_first(self) -> bool:
@@ -164,7 +170,7 @@ class LinearBody:
         self, groups: Sequence[Group], strips: Sequence[Any], strip: PrimExpr, row: Coordinates,
         block: PrimExpr,
     ) -> None:  # fmt: skip
-        """Step `strip` of a row: all of them follow each other, so that weights are fetched once."""
+        """Step `strip` of a row."""
         if len(groups) == 1:
             self._strip(groups[0], strip, row, block)
             return

@@ -7,7 +7,8 @@ around them: time grows exponentially with the depth. Behind one another each is
 LiteRT's arithmetic names a value for each rounding, so that chains of it took most of a compilation.
 
 Kept on purpose: what is evaluated under a condition only (`if_then_else`), as it may read where
-nothing is.
+nothing is; and single names, since TVM's elimination of common subexpressions can put two values in
+the wrong order where they stand first ("used before definition").
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def _with_names_first(store: Any) -> Any:
 
 
 def names_first(expr: Any) -> Any:
-    """An expression of the same value, all of whose names stand before it; unchanged under conditions."""
+    """An expression of the same value, all of whose names stand before it; unchanged under conditions,
+    and with a single name, which costs nothing where it is."""
     named: dict[Any, Any] = {}
     conditions: list[Any] = []
 
@@ -53,7 +55,7 @@ def names_first(expr: Any) -> Any:
         return call
 
     rest = tvm_ffi.structural_map(expr, [(tvm.tirx.Let, taken_out), (Call, seen)])
-    if conditions or not named:
+    if conditions or len(named) < 2:
         return expr
     for var, value in reversed(named.items()):
         rest = tvm.tirx.Let(var, value, rest)
