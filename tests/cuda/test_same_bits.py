@@ -13,6 +13,7 @@ import pytest
 from tests.kernels.harness import TARGETS, compiled, expected, module_of
 from tests.kernels.linear_cases import conv_case, integers
 from tests.support.cuda import EMULATOR, Emulated, needs_compiler
+from tests.support.steps import module_of_steps
 from tvm_qat import pipeline
 from tvm_qat.importers import import_model
 from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Var, const, relax, tvm
@@ -32,18 +33,6 @@ OUTPUT = QParams(1 / 200, 3, "uint8")
 
 def _data(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32) * 3
-
-
-def _module(build: Any, shape: tuple[int, ...]) -> IRModule:
-    builder, x = BlockBuilder(), Var("x", TensorType(shape, "float32"))
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            value, *steps = build(x)
-            for step in steps:
-                value = step(builder.emit(value))
-            result = builder.emit_output(value)
-        builder.emit_func_output(result)
-    return builder.get()
 
 
 def _softmax(length: int) -> Any:
@@ -86,7 +75,7 @@ def _of_one_number(_length: int) -> Any:
 @pytest.mark.parametrize("build", [_softmax, _norm, _moved, _by_tvm, _of_one_number])
 def test_islands_have_the_bits_of_a_cpu(build: Any, length: int, tmp_path: Path) -> None:
     x = _data(6, length)
-    mod = _module(build(length), x.shape)
+    mod = module_of_steps(build(length), x.shape)
     wanted = compiled(mod, TARGETS["plain"])["main"](tvm.runtime.tensor(x)).numpy()
     (have,) = Emulated(mod, tmp_path).run([x])
     assert have.tobytes() == np.asarray(wanted).tobytes()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.kernels.harness import TARGETS, compiled
-from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Var, const, relax, tvm
+from tests.support.steps import module_of_steps
+from tvm_qat.ir import Expr, IRModule, Var, const, relax, tvm
 from tvm_qat.kernels import chosen_kernels, lower
 from tvm_qat.kernels.rows import LANES
 from tvm_qat.qnn import build as q
@@ -20,19 +21,6 @@ Array = np.ndarray[Any, Any]
 _op = relax.op
 OUTPUT = QParams(1 / 200, 3, "uint8")
 LENGTHS = (1, 2, 5, 31, 32, 33, 64, 100, 197)
-
-
-def _module(build: Callable[[Var], list[Any]], shape: tuple[Any, ...], dtype: str = "float32") -> IRModule:
-    """main(x) : the first expression, then functions of the value before."""
-    builder, x = BlockBuilder(), Var("x", TensorType(shape, dtype))
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            value, *steps = build(x)
-            for step in steps:
-                value = step(builder.emit(value))
-            result = builder.emit_output(value)
-        builder.emit_func_output(result)
-    return builder.get()
 
 
 def _run(mod: IRModule, x: Array, target: Any) -> Array:
@@ -61,21 +49,21 @@ def _norm_of(length: int) -> Callable[[Expr], Expr]:
 @pytest.mark.parametrize("length", LENGTHS)
 def test_softmax_is_right(length: int) -> None:
     x = _data(3, 7, length)
-    have = _run(_module(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
+    have = _run(module_of_steps(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
     np.testing.assert_allclose(have, _softmax(x), rtol=2e-6, atol=1e-37)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_layer_norm_is_right(length: int) -> None:
     x = _data(20, length) + 100
-    have = _run(_module(lambda v: [_norm_of(length)(v)], x.shape), x, TARGETS["plain"])
+    have = _run(module_of_steps(lambda v: [_norm_of(length)(v)], x.shape), x, TARGETS["plain"])
     want = _layer_norm(x, _data(length), _data(length + 1)[1:])
     np.testing.assert_allclose(have, want, rtol=1e-3, atol=1e-3)
 
 
 def test_rms_norm_is_right() -> None:
     x, weight = _data(4, 48), _data(48)
-    mod = _module(lambda v: [_op.nn.rms_norm(v, const(weight), axes=[-1], epsilon=1e-5)], x.shape)
+    mod = module_of_steps(lambda v: [_op.nn.rms_norm(v, const(weight), axes=[-1], epsilon=1e-5)], x.shape)
     wide = x.astype(np.float64)
     want = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * weight
     np.testing.assert_allclose(_run(mod, x, TARGETS["plain"]), want, rtol=2e-6, atol=2e-6)
@@ -96,7 +84,7 @@ def test_sums_have_the_stated_order() -> None:
         lanes[i % LANES] += value * value
     mean = _halved(lanes) / np.float32(77)
     want = x * (np.float32(1) / np.sqrt(mean + np.float32(0)))
-    mod = _module(
+    mod = module_of_steps(
         lambda v: [_op.nn.rms_norm(v, const(np.ones(77, np.float32)), axes=[-1], epsilon=0.0)], x.shape
     )
     assert np.array_equal(_run(mod, x, TARGETS["plain"]), want)
@@ -130,8 +118,8 @@ def _fused() -> dict[str, tuple[IRModule, Array]]:
     whole = np.random.default_rng(0).integers(-300, 300, (2, 3, 19, 45)).astype(np.int32)
     n = tvm.tirx.Var("n", "int64")
     return {
-        "attention": (_module(_attention, (n, 3, 19, 45)), _data(2, 3, 19, 45)),
-        "feed_forward": (_module(_feed_forward, whole.shape, "int32"), whole),
+        "attention": (module_of_steps(_attention, (n, 3, 19, 45)), _data(2, 3, 19, 45)),
+        "feed_forward": (module_of_steps(_feed_forward, whole.shape, "int32"), whole),
     }
 
 
@@ -153,14 +141,14 @@ def test_rows_and_their_neighbours_are_one_kernel(name: str) -> None:
 def test_fused_attention_equals_its_steps(plain: dict[str, Array]) -> None:
     x = _data(2, 3, 19, 45)
     scores = x * np.float32(0.125) + _data(1, 1, 1, 45)
-    alone = _run(_module(lambda v: [_op.nn.softmax(v, -1)], x.shape), scores, TARGETS["plain"])
+    alone = _run(module_of_steps(lambda v: [_op.nn.softmax(v, -1)], x.shape), scores, TARGETS["plain"])
     assert np.array_equal(plain["attention"], quantize(alone, OUTPUT))
 
 
 def test_masked_places_of_a_softmax_are_zero() -> None:
     x = _data(2, 40)
     x[:, ::3] = -np.inf
-    have = _run(_module(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
+    have = _run(module_of_steps(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
     assert not have[:, ::3].any()
     np.testing.assert_allclose(have.sum(-1), 1, rtol=1e-6)
 
@@ -168,13 +156,13 @@ def test_masked_places_of_a_softmax_are_zero() -> None:
 def test_rows_that_hold_nan_are_nan() -> None:
     x = _data(2, 40)
     x[0, 7] = np.nan
-    have = _run(_module(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
+    have = _run(module_of_steps(lambda v: [_op.nn.softmax(v, -1)], x.shape), x, TARGETS["plain"])
     assert np.isnan(have[0]).all()
     assert not np.isnan(have[1]).any()
 
 
 def test_softmax_over_another_axis_is_left_to_tvm() -> None:
-    mod = _module(lambda v: [_op.nn.softmax(v, 1)], (2, 5, 6))
+    mod = module_of_steps(lambda v: [_op.nn.softmax(v, 1)], (2, 5, 6))
     assert chosen_kernels(lower(mod, TARGETS["plain"])) == []
     x = _data(2, 5, 6)
     want = np.moveaxis(_softmax(np.moveaxis(x, 1, -1)), -1, 1)
