@@ -51,10 +51,15 @@ class DeviceCalls:
 
 def device_calls(body: Any, node: str) -> Any:
     """A TIR statement with calls of helpers; `node` is named where there is no helper."""
+    refused: list[str] = []  # raising inside of the map has corrupted TVM's heap
     replaced = [
-        (Call, lambda call: _call(call, node)), (_tir.Max, _select(_tir.GT)), (_tir.Min, _select(_tir.LT))
+        (Call, lambda call: _call(call, refused)), (_tir.Max, _select(_tir.GT)), (_tir.Min, _select(_tir.LT))
     ]  # fmt: skip
-    return tvm_ffi.structural_map(body, replaced)
+    made = tvm_ffi.structural_map(body, replaced)
+    if refused:
+        reason = f"{', '.join(dict.fromkeys(refused))} has no form with the same bits on a GPU"
+        raise UnsupportedError(located(reason, node=node, remedy="compile for an llvm target"))
+    return made
 
 
 def _select(compare: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
@@ -66,11 +71,14 @@ def _select(compare: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
     return replaced
 
 
-def _call(old: Any, node: str) -> Any:
+def _call(old: Any, refused: list[str]) -> Any:
     dialect, _, name = str(getattr(old.op, "name", "")).partition(".")
     dtype = str(getattr(old.ty, "dtype", ""))  # of a pointer there is none
     if name in ("call_llvm_intrin", "call_llvm_pure_intrin"):
         intrinsic = str(tvm.target.codegen.llvm_get_intrinsic_name(int(old.args[0])))
+        if intrinsic not in _HELPERS:
+            refused.append(intrinsic)
+            return old
         helper = _HELPERS[intrinsic]
         pure = name == "call_llvm_pure_intrin"
         return (_tir.call_pure_extern if pure else _tir.call_extern)(dtype, helper, *old.args[1:])
@@ -81,6 +89,5 @@ def _call(old: Any, node: str) -> Any:
     if dialect in ("tirx", "prim") and name == "sqrt" and dtype == "float32":
         return _tir.call_pure_extern(dtype, "qat_square_root", *old.args)
     if dialect in ("tirx", "prim") and name in _OF_THE_LIBRARY:
-        reason = f"{name} of {dtype} has no form with the same bits on a GPU"
-        raise UnsupportedError(located(reason, node=node, remedy="compile for an llvm target"))
+        refused.append(f"{name} of {dtype}")
     return old
