@@ -44,7 +44,7 @@ def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> Non
     here = tvm_qat.compile(path, "native")
     machine = Emulated(folded, tmp_path)
     if here.totals["macs"] >= LARGE:
-        return  # its source was compiled
+        pytest.skip("compiled, but not run: the emulator would take too long")
     inputs, _ = vectors(path)
     wanted = here.run(inputs)
     have = machine.run([inputs[info.name] for info in here.inputs])
