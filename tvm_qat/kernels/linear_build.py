@@ -18,10 +18,11 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.linear import Coordinates, DepthwiseBody, LinearBody, Sink, Source
+from tvm_qat.kernels.linear_places import matrix_place, weight_place
 from tvm_qat.kernels.linear_plan import LinearPlan, plan_linear
 from tvm_qat.kernels.linear_spec import LinearSpec, rows_spec
 from tvm_qat.kernels.loops import decode, product
-from tvm_qat.kernels.operands import Operand, Site, broadcast_index, is_one
+from tvm_qat.kernels.operands import Operand, Site, is_one
 from tvm_qat.kernels.padding import OTHER_SIGN, flipped, flipped_copy, packed_weights, padded_activations
 
 
@@ -113,7 +114,7 @@ def _source(plan: LinearPlan, buffers: dict[str, Any]) -> Source:
     if plan.lead:
         if plan.flips:
             data = view(flipped_copy(view(data, (product(data.shape),))), data.shape)
-        return Source(data, lambda p: _batched(plan, 0, data, p[0], p[3:]), centre)
+        return Source(data, lambda p: matrix_place(plan.fused, plan.lead, 0, data, p[0], p[3:]), centre)
     channels = spec.groups * spec.inner
     if "conv" not in plan.fused.op:
         flat = view(data, (product(data.shape),))
@@ -161,18 +162,6 @@ def _centre(plan: LinearPlan, buffers: dict[str, Any]) -> PrimExpr | None:
     return plan.zero(Site(buffers, ()))
 
 
-def _batched(
-    plan: LinearPlan, side: int, buffer: Any, n: PrimExpr, inner: Coordinates
-) -> tuple[PrimExpr, ...]:
-    """Index of a matrix element of operand `side`; its leading axes broadcast against those of the batch."""
-    _, axes = plan.fused.origin(plan.fused.anchor.args[side])
-    index = (*decode(n, plan.lead), *inner)
-    if axes is None:
-        return broadcast_index(buffer.shape, index)
-    moved = broadcast_index([buffer.shape[axis] for axis in axes], index)
-    return tuple(moved[axes.index(axis)] for axis in range(len(axes)))
-
-
 def _weights(plan: LinearPlan, buffers: dict[str, Any]) -> Any:
     weight = buffers[plan.weight.name]
     if plan.constant_weight:
@@ -181,28 +170,16 @@ def _weights(plan: LinearPlan, buffers: dict[str, Any]) -> Any:
     zero = plan.kernel_zero(Site(buffers, ())) if plan.kernel_zero else None
     dtype = "int16" if plan.weight.dtype in ("int8", "uint8") else "int32"
 
+    def place(n: PrimExpr, group: PrimExpr, o: PrimExpr, tap: Coordinates, i: PrimExpr) -> Coordinates:
+        if plan.lead:
+            return matrix_place(plan.fused, plan.lead, 1, weight, n, (i, o))
+        return weight_place(spec, weight, group, o, tap, i)
+
     def read(n: PrimExpr, group: PrimExpr, o: PrimExpr, tap: Coordinates, i: PrimExpr) -> PrimExpr:
-        value = ex.cast(weight[_weight_index(plan, weight, n, group, o, tap, i)], "int32")
+        value = ex.cast(weight[place(n, group, o, tap, i)], "int32")
         return value if zero is None else value - zero
 
     return packed_weights(spec, plan.blocking.channels, dtype, read, product(plan.lead))
-
-
-def _weight_index(
-    plan: LinearPlan, weight: Any, n: PrimExpr, group: PrimExpr, o: PrimExpr, tap: Coordinates, i: PrimExpr
-) -> tuple[PrimExpr, ...]:
-    """Place of a weight in the real tensor: `n` of the batch, channel `o` of a group, input `i`."""
-    spec = plan.spec
-    if plan.lead:
-        return _batched(plan, 1, weight, n, (i, o))
-    if len(weight.shape) != len(spec.kernel_layout):  # a matrix behind axes of length 1
-        return (*[0] * (len(weight.shape) - 2), i, o)
-    places = {"O": group * spec.outer + o, "I": i}
-    if spec.mirrored:
-        tap = tuple(size - 1 - t for size, t in zip(spec.kernel, tap, strict=True))
-        places = {"O": o, "I": group * spec.inner + i}
-    places |= dict(zip("DHW", tap, strict=True))
-    return tuple(places[letter] for letter in spec.kernel_layout)
 
 
 def _run(plan: LinearPlan, spec: LinearSpec, source: Source, buffers: dict[str, Any], sink: Sink) -> None:
@@ -257,7 +234,7 @@ def _run_batched(
     right = buffers[plan.weight.name]
     _, axes = plan.fused.origin(plan.fused.anchor.args[1])
     side = RightSide(
-        right, lambda n, row, column: _batched(plan, 1, right, n, (row, column)), spec.batch,
+        right, lambda n, *place: matrix_place(plan.fused, plan.lead, 1, right, n, place), spec.batch,
         spec.inner, spec.outer, plan.blocking.channels, plan.isa,
         by_columns=axes is not None and axes[-2] == len(axes) - 1,
     )  # fmt: skip

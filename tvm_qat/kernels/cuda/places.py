@@ -11,7 +11,7 @@ from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.cuda.sums import SumsPlan
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.loops import decode, plain_shape
-from tvm_qat.kernels.operands import Site, broadcast_index
+from tvm_qat.kernels.operands import Site
 
 _tir = tvm.tirx
 
@@ -31,16 +31,6 @@ def output_place(plan: SumsPlan, batch: PrimExpr, row: PrimExpr, channel: PrimEx
     if "conv" in plan.fused.op:
         return tuple((*at, channel)["NDHWC".index(letter)] for letter in plan.spec.data_layout)
     return (*decode(batch, plan.lead), *at, channel)
-
-
-def matrix_place(plan: SumsPlan, side: int, buffer: Any, batch: PrimExpr, inner: Sequence[PrimExpr]) -> Place:
-    """Index of element `inner` of an operand's matrix; its leading axes broadcast against the batch's."""
-    _, axes = plan.fused.origin(plan.fused.anchor.args[side])
-    index = (*decode(batch, plan.lead), *inner)
-    if axes is None:
-        return broadcast_index(buffer.shape, index)
-    moved = broadcast_index([buffer.shape[axis] for axis in axes], index)
-    return tuple(moved[axes.index(axis)] for axis in range(len(axes)))
 
 
 def strides(plan: SumsPlan, side: int) -> list[int]:

@@ -15,11 +15,12 @@ from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
-from tvm_qat.kernels.cuda.places import begun, matrix_place, output_place, pixels, store_sum
+from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_sum
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
 from tvm_qat.kernels.cuda.threads import one_for_each
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_places import matrix_place, weight_place
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import decode, loops, product
 from tvm_qat.kernels.operands import Site
@@ -56,7 +57,7 @@ def _add_row(
     data = buffers[plan.data.name]
     with loops((plan.spec.inner,)) as (i,):
         if plan.lead:
-            x = data[matrix_place(plan, 0, data, n, (m, i))]
+            x = data[matrix_place(plan.fused, plan.lead, 0, data, n, (m, i))]
         else:
             place = (*decode(m, data.shape[:-1]), i)
             x = data[place]
@@ -118,15 +119,8 @@ def _weight_place(
     plan: SumsPlan, weight: Any, n: PrimExpr, channel: PrimExpr, tap: Sequence[PrimExpr], i: PrimExpr
 ) -> tuple[PrimExpr, ...]:
     """Where a weight that is known at run time only lies in its own tensor."""
-    spec = plan.spec
     if plan.lead:
-        return matrix_place(plan, 1, weight, n, (i, channel))
-    if len(weight.shape) != len(spec.kernel_layout):  # a matrix behind axes of length 1
-        return (*[0] * (len(weight.shape) - 2), i, channel)
-    places = {"O": channel, "I": i}
-    if spec.mirrored:
-        tap = tuple(size - 1 - t for size, t in zip(spec.kernel, tap, strict=True))
-        group = channel // spec.outer if spec.groups > 1 else 0
-        places = {"O": channel % spec.outer if spec.groups > 1 else channel, "I": group * spec.inner + i}
-    places |= dict(zip("DHW", tap, strict=True))
-    return tuple(places[letter] for letter in spec.kernel_layout)
+        return matrix_place(plan.fused, plan.lead, 1, weight, n, (i, channel))
+    many = plan.spec.groups > 1
+    group, o = (channel // plan.spec.outer, channel % plan.spec.outer) if many else (0, channel)
+    return weight_place(plan.spec, weight, group, o, tap, i)

@@ -13,7 +13,6 @@ from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
 from tvm_qat.kernels.cuda.places import (
     begun,
-    matrix_place,
     output_place,
     pixels,
     store_four,
@@ -24,6 +23,7 @@ from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
 from tvm_qat.kernels.cuda.threads import one_for_each
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_places import matrix_place
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.operands import Site
@@ -165,7 +165,10 @@ def _starts(plan: SumsPlan, buffers: dict[str, Any], n: PrimExpr) -> tuple[PrimE
     data, weight = buffers[plan.data.name], buffers[plan.weight.name]
     if not plan.lead:
         return data.data, weight.data
-    left, right = matrix_place(plan, 0, data, n, (0, 0)), matrix_place(plan, 1, weight, n, (0, 0))
+    left, right = (
+        matrix_place(plan.fused, plan.lead, side, buffer, n, (0, 0))
+        for side, buffer in enumerate((data, weight))
+    )
     return _tir.address_of(data[left]), _tir.address_of(weight[right])
 
 
