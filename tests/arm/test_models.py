@@ -16,14 +16,6 @@ FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
 """Those in the QDQ and QOperator forms of ONNX."""
 
 MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES]
-LARGE = 5_000_000
-"""Multiply-accumulates from which a model is compiled for one level: each in turn."""
-
-
-def levels_of(path: Path, package: tvm_qat.Package) -> list[str]:
-    every = list(LEVELS)
-    turn = MODELS.index(path) % len(every)
-    return every if package.totals["macs"] < LARGE else every[turn : turn + 1]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
@@ -31,7 +23,7 @@ def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> Non
     here = tvm_qat.compile(path, "native")
     inputs, _ = vectors(path)
     wanted = here.run(inputs)
-    for level in levels_of(path, here):
+    for level in LEVELS:
         library = tvm_qat.compile(path, target(level), cross_compiler=COMPILER).members()["mod.so"]
         call = ("main", [inputs[info.name] for info in here.inputs])
         (outputs,) = run_on_arm(library, level, [call], tmp_path)
