@@ -173,3 +173,22 @@ def test_the_demo_model_has_the_bits_of_a_cpu(tmp_path: Path) -> None:
         wanted = machine["main"](tvm.runtime.tensor(x)).numpy()
         (have,) = emulated.run([x], early=bool(seed % 2), backwards=bool(seed % 2))
         assert have.tobytes() == np.asarray(wanted).tobytes()
+
+
+def test_the_source_grows_with_a_chain_of_clamps_not_with_its_powers(tmp_path: Path) -> None:
+    """Each step reads its operand once: 40 of them are 40 calls, not 2 to the 40th."""
+
+    def clamps(x: Var) -> list[Any]:
+        steps: list[Any] = [_op.negative(x)]
+        for i in range(20):
+            low, high = const(np.float32(-2.5)), const(np.float32(2 + i))
+            steps += [lambda v, low=low: _op.maximum(v, low), lambda v, high=high: _op.minimum(v, high)]
+        return steps
+
+    x = np.array([-np.inf, -3, 0.5, 3, np.nan], np.float32)
+    mod = module_of_steps(clamps, x.shape)
+    machine = Emulated(mod, tmp_path)
+    assert len(machine.source) < 10_000
+    (have,) = machine.run([x])
+    wanted = compiled(mod, TARGETS["plain"])["main"](tvm.runtime.tensor(x)).numpy()
+    assert have.tobytes() == np.asarray(wanted).tobytes()

@@ -2,7 +2,7 @@
 
     llvm.lrint(x)              ->    qat_nearest(x)
     qat.exp(x)                 ->    qat_exp(x)
-    max(x, y) of floats        ->    x > y ? x : y        (what LLVM code does with NaN)
+    max(x, y) of floats        ->    qat_greatest(x, y)   (what LLVM code does with NaN)
 
 Products need no fences: the source is compiled without contraction.
 """
@@ -53,7 +53,8 @@ def device_calls(body: Any, node: str) -> Any:
     """A TIR statement with calls of helpers; `node` is named where there is no helper."""
     refused: list[str] = []  # raising inside of the map has corrupted TVM's heap
     replaced = [
-        (Call, lambda call: _call(call, refused)), (_tir.Max, _select(_tir.GT)), (_tir.Min, _select(_tir.LT))
+        (Call, lambda call: _call(call, refused)),
+        (_tir.Max, _of_floats("qat_greatest")), (_tir.Min, _of_floats("qat_least")),
     ]  # fmt: skip
     made = tvm_ffi.structural_map(body, replaced)
     if refused:
@@ -62,11 +63,12 @@ def device_calls(body: Any, node: str) -> Any:
     return made
 
 
-def _select(compare: Callable[[Any, Any], Any]) -> Callable[[Any], Any]:
+def _of_floats(helper: str) -> Callable[[Any], Any]:
+    """Not a Select: it reads an operand twice, so that chains of them would grow exponentially."""
+
     def replaced(old: Any) -> Any:
-        if not str(old.ty.dtype).startswith("float"):
-            return old
-        return _tir.Select(compare(old.a, old.b), old.a, old.b)
+        dtype = str(old.ty.dtype)
+        return _tir.call_pure_extern(dtype, helper, old.a, old.b) if dtype.startswith("float") else old
 
     return replaced
 

@@ -1,5 +1,9 @@
 // What the kernels of one thread an element, four channels or a row of a warp are written with.
 
+// Of floats, y where one is NaN: CUDA's own functions give the other one.
+template <class T> QAT_DEVICE T qat_greatest(T x, T y) { return x > y ? x : y; }
+template <class T> QAT_DEVICE T qat_least(T x, T y) { return x < y ? x : y; }
+
 // Four values as bytes, in one store; `to` is aligned to four bytes.
 QAT_DEVICE void qat_store4(void* to, int a, int b, int c, int d) {
   *static_cast<unsigned*>(to) = (a & 255) | (b & 255) << 8 | (c & 255) << 16 | static_cast<unsigned>(d & 255) << 24;
@@ -11,10 +15,7 @@ QAT_DEVICE float qat_sum_of_warp(float x) {
   return qat_from_lane(x, 0);
 }
 QAT_DEVICE float qat_greatest_of_warp(float x) {
-  for (int width = 16; width > 0; width /= 2) {
-    float y = qat_swapped(x, width);
-    x = x > y ? x : y;
-  }
+  for (int width = 16; width > 0; width /= 2) x = qat_greatest(x, qat_swapped(x, width));
   return qat_from_lane(x, 0);
 }
 
