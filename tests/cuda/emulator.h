@@ -161,10 +161,23 @@ QAT_DEVICE void qat_mma(int (&c)[4], const unsigned (&a)[4], unsigned b0, unsign
   leave(kAtWarp);
 }
 
-template <class Byte>
-QAT_DEVICE int qat_dot4(unsigned a, int b, int acc, Byte) {
-  for (int i = 0; i < 4; i++)
-    acc += static_cast<int>(static_cast<Byte>(a >> (8 * i))) * static_cast<int>(static_cast<signed char>(b >> (8 * i)));
+template <int kBytes>
+QAT_DEVICE void qat_read(unsigned* to, const void* from) {
+  if (reinterpret_cast<uintptr_t>(from) % kBytes) fail("misaligned read");
+  memcpy(to, from, kBytes);
+}
+QAT_DEVICE void qat_read_shared(unsigned (&to)[4], const void* from) {
+  check_shared(from, 16);
+  memcpy(to, from, 16);
+}
+QAT_DEVICE void qat_write_shared(void* to, const int* from) {
+  check_shared(to, 16);
+  memcpy(to, from, 16);
+}
+
+template <class Left, class Right>
+QAT_DEVICE int qat_dot4(unsigned a, unsigned b, int acc, Left, Right) {
+  for (int i = 0; i < 4; i++) acc += static_cast<int>(static_cast<Left>(a >> (8 * i))) * static_cast<int>(static_cast<Right>(b >> (8 * i)));
   return acc;
 }
 QAT_DEVICE unsigned qat_permute(unsigned a, unsigned b, unsigned order) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +12,16 @@ import pytest
 from tests.kernels import fused_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import Case, expected, module_of
-from tests.support.cuda import Emulated, needs_compiler
+from tests.support.cuda import OLDER, TARGET, Emulated, needs_compiler
 
 pytestmark = needs_compiler
 
 
-def check(cases: Sequence[Case], folder: Path) -> None:
+def check(cases: Sequence[Case], folder: Path, target: Any = TARGET) -> None:
     """Cases of unknown size are left out: they are refused (see test_refused)."""
     known = [one for one in cases if not one.symbolic]
     mod = module_of(known)
-    machine = Emulated(mod, folder)
+    machine = Emulated(mod, folder, target)
     failures = []
     for i, one in enumerate(known):
         want = expected(mod, i, one)
@@ -45,3 +46,15 @@ def test_every_operator_equals_the_reference(op: str, tmp_path: Path) -> None:
 
 def test_fused_operators_equal_the_reference(tmp_path: Path) -> None:
     check([*fused_cases.conv_cases(), *fused_cases.other_cases()], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "op",
+    ["qnn.conv2d", *(pytest.param(op, marks=pytest.mark.slow) for op in ("qnn.dense", "qnn.batch_matmul"))],
+)
+def test_products_by_dp4a_equal_the_reference(op: str, tmp_path: Path) -> None:
+    check(CASES[op](), tmp_path, OLDER)
+
+
+def test_fused_products_by_dp4a_equal_the_reference(tmp_path: Path) -> None:
+    check(fused_cases.conv_cases(), tmp_path, OLDER)

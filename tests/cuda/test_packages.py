@@ -14,10 +14,10 @@ import pytest
 import tvm_qat
 from tests.kernels.harness import module_of
 from tests.kernels.linear_cases import conv_case
-from tests.support.cuda import TARGET, needs_nvcc
+from tests.support.cuda import OLDER, TARGET, needs_nvcc
 from tvm_qat import errors, kernels
 from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax, tvm
-from tvm_qat.kernels.cuda import products
+from tvm_qat.kernels.cuda import products, tiles
 from tvm_qat.package import build, cuda
 from tvm_qat.package.target import parse_target
 
@@ -30,12 +30,17 @@ def package() -> tvm_qat.Package:
     return tvm_qat.compile(DEMO / "digits_cnn.onnx", TARGET, dump=["ptx"])
 
 
+def _report(ptx: str, folder: Path) -> str:
+    """What ptxas says of each kernel."""
+    (folder / "k.ptx").write_text(ptx)
+    (arch,) = re.findall(r"^\.target (\w+)$", ptx, re.MULTILINE)
+    command = ["ptxas", "-v", f"-arch={arch}", "-o", "k.cubin", "k.ptx"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
+
+
 def _ptxas(ptx: str, folder: Path) -> list[tuple[str, ...]]:
     """Stack, spilled stores and loads of each kernel, in bytes."""
-    (folder / "k.ptx").write_text(ptx)
-    command = ["ptxas", "-v", f"-arch={TARGET['arch']}", "-o", "k.cubin", "k.ptx"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return _QUIET.findall(done.stderr)
+    return _QUIET.findall(_report(ptx, folder))
 
 
 def _bodies(ptx: str) -> dict[str, str]:
@@ -64,16 +69,43 @@ def test_nothing_is_spilled(package: tvm_qat.Package, tmp_path: Path) -> None:
 
 
 @needs_nvcc
-@pytest.mark.parametrize("tile", [products._WIDE, products._TALL])
-def test_large_tiles_stay_in_registers(
-    tile: products.Tile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(products, "choose_tile", lambda *_: tile)
+@pytest.mark.parametrize("name", ["WIDE", "TALL", "DOT_WIDE", "DOT_SMALL"])
+def test_tiles_stay_in_registers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_dots = name.startswith("DOT")
+    monkeypatch.setattr(
+        products, "choose_dot_tile" if by_dots else "choose_tile", lambda *_: getattr(tiles, name)
+    )
     cases = [conv_case("3x3", np.random.default_rng(0), size=(20, 20), inner=64, outer=128)]
-    target = parse_target(TARGET)
-    lowered = kernels.finish(target)(kernels.lower(module_of(cases), target))
-    ptx = build.code_of(build.executable_of(lowered, target), "ptx")
+    ptx = _ptx_of(module_of(cases), OLDER if by_dots else TARGET)
+    assert ("dp4a.u32.s32" in ptx, "mma.sync" in ptx, "cp.async" in ptx) == (
+        by_dots,
+        not by_dots,
+        not by_dots,
+    )
+    assert ".local" not in ptx
     assert _ptxas(ptx, tmp_path) == [("0", "0", "0")]
+    if name == "DOT_WIDE":  # two blocks of 256 threads share a multiprocessor's 65536 registers
+        (registers,) = re.findall(r"Used (\d+) registers", _report(ptx, tmp_path))
+        assert int(registers) <= 128
+
+
+@needs_nvcc
+def test_before_sm_80_all_products_are_on_dp4a(tmp_path: Path) -> None:
+    package = tvm_qat.compile(DEMO / "digits_cnn.onnx", OLDER, dump=["ptx"])
+    bodies = _bodies(package.dumps["ptx"])
+    assert package.totals["instruction"] == "dp4a"
+    for row in package.layers:
+        if row["macs"]:
+            assert row["kernel"].startswith("dp4a_"), row["name"]
+            assert "dp4a." in bodies[f"{row['functions'][0]}_kernel"], row["name"]
+    assert ".target sm_75" in package.dumps["ptx"] and "mma.sync" not in package.dumps["ptx"]
+    assert set(_ptxas(package.dumps["ptx"], tmp_path)) == {("0", "0", "0")}
+
+
+def _ptx_of(mod: IRModule, target: Any) -> str:
+    parsed = parse_target(target)
+    lowered = kernels.finish(parsed)(kernels.lower(mod, parsed))
+    return build.code_of(build.executable_of(lowered, parsed), "ptx")
 
 
 @needs_nvcc
@@ -110,10 +142,36 @@ def test_the_check_for_gpus_says_that_there_is_none() -> None:
     assert done.stderr.startswith("gpu_check: error: ") and "no driver or GPU" in done.stderr
 
 
-@pytest.mark.parametrize("target", ["cuda", {"kind": "cuda", "arch": "sm_75"}])
-def test_other_architectures_are_refused(target: Any) -> None:
-    with pytest.raises(errors.UnsupportedError, match="need an arch of sm_80 or later"):
+@pytest.mark.parametrize("target", ["cuda", {"kind": "cuda", "arch": "sm_60"}])
+def test_architectures_without_dp4a_are_refused(target: Any) -> None:
+    with pytest.raises(errors.UnsupportedError, match="need an arch of sm_61 or later"):
         parse_target(target)
+
+
+@pytest.mark.parametrize(
+    ("listed", "arch", "reason"),
+    [
+        ("compute_75 compute_90", "sm_61", "compiles for sm_75 to sm_90; set NVCC to nvcc of an older"),
+        ("compute_75 compute_90", "sm_100", "compiles for sm_75 to sm_90; set NVCC to nvcc of another"),
+        ("compute_50 compute_61 compute_90", "sm_61", None),
+        ("compute_50 compute_90", "sm_90a", None),
+        ("", "sm_61", None),
+    ],
+)
+def test_an_arch_that_nvcc_does_not_know_is_refused_at_once(
+    listed: str, arch: str, reason: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before CUDA 11 nvcc had no list: what it does not know is found when it compiles."""
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\nprintf '%s\\n' {listed}\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("NVCC", str(nvcc))
+    target = parse_target({"kind": "cuda", "arch": arch})
+    if reason is None:
+        cuda.check_nvcc(target)
+        return
+    with pytest.raises(errors.MissingDependencyError, match=reason):
+        cuda.check_nvcc(target)
 
 
 def test_without_nvcc_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:

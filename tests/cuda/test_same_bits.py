@@ -12,12 +12,12 @@ import pytest
 
 from tests.kernels.harness import TARGETS, compiled, expected, module_of
 from tests.kernels.linear_cases import conv_case, integers
-from tests.support.cuda import EMULATOR, Emulated, needs_compiler
+from tests.support.cuda import EMULATOR, OLDER, TARGET, Emulated, needs_compiler
 from tests.support.steps import module_of_steps
 from tvm_qat import pipeline
 from tvm_qat.importers import import_model
 from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Var, const, relax, tvm
-from tvm_qat.kernels.cuda import products
+from tvm_qat.kernels.cuda import products, tiles
 from tvm_qat.kernels.cuda.source import device_code
 from tvm_qat.kernels.functions import FORMULAS, evaluate
 from tvm_qat.qnn import build as qnn
@@ -105,12 +105,13 @@ def test_functions_have_the_bits_of_numpy(tmp_path: Path) -> None:
         assert np.array_equal(out, wanted, equal_nan=True), name
 
 
-@pytest.mark.parametrize("tile", [products._WIDE, products._TALL, products._SMALL])
+@pytest.mark.parametrize("name", ["WIDE", "TALL", "SMALL", "DOT_WIDE", "DOT_TALL", "DOT_SMALL"])
 def test_every_tile_adds_up_what_it_should(
-    tile: products.Tile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several blocks along both sides, rests of both, depths of one to nine steps of the ring."""
-    monkeypatch.setattr(products, "choose_tile", lambda *_: tile)
+    choose = "choose_dot_tile" if name.startswith("DOT") else "choose_tile"
+    monkeypatch.setattr(products, choose, lambda *_: getattr(tiles, name))
     rng = np.random.default_rng(3)
     cases = [
         conv_case("long", rng, size=(13, 11), inner=64, outer=136, zero=7),
@@ -119,7 +120,7 @@ def test_every_tile_adds_up_what_it_should(
         conv_case("of eight", rng, size=(9, 9), inner=8, outer=40, dilation=2, padding=(2,) * 4, batch=2),
     ]
     mod = module_of(cases)
-    machine = Emulated(mod, tmp_path)
+    machine = Emulated(mod, tmp_path, OLDER if name.startswith("DOT") else TARGET)
     for i, one in enumerate(cases):
         wanted = expected(mod, i, one)
         for early in (False, True):
@@ -143,6 +144,7 @@ def _attention(
     return builder.get(), [a, b]
 
 
+@pytest.mark.parametrize("target", [TARGET, OLDER], ids=["mma", "dp4a"])
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(
     ("left", "right", "zeros"),
@@ -154,11 +156,11 @@ def _attention(
     ],
 )
 def test_products_of_two_tensors(
-    left: str, right: str, zeros: tuple[int, int], transposed: bool, tmp_path: Path
+    left: str, right: str, zeros: tuple[int, int], transposed: bool, target: Any, tmp_path: Path
 ) -> None:
     mod, (a, b) = _attention(left, right, zeros, transposed)
     folded = pipeline.run(mod)
-    (have,) = Emulated(folded, tmp_path).run([a, b])
+    (have,) = Emulated(folded, tmp_path, target).run([a, b])
     b = b.transpose(0, 2, 3, 1) if transposed else b
     wanted = (a.astype(np.int64) - zeros[0]) @ (b.astype(np.int64) - zeros[1])
     assert np.array_equal(have, wanted)

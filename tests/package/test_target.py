@@ -39,7 +39,7 @@ def test_all_spellings_of_a_target_are_read(written: object, cpu: str | None):
         ({"kind": "llvm", "colour": "red"}, "colour"),
         ({"kind": "llvm", "mtriple": "nowhere-none"}, "unknown to LLVM"),
         ("vulkan", "kind vulkan"),
-        ("cuda", "need an arch of sm_80 or later"),
+        ("cuda", "need an arch of sm_61 or later"),
         ("", "''"),
         (7, "7"),
     ],

@@ -26,6 +26,8 @@ from tvm_qat.package.target import parse_target
 
 Array = np.ndarray[Any, Any]
 TARGET = {"kind": "cuda", "arch": "sm_80"}
+OLDER = {"kind": "cuda", "arch": "sm_75"}
+"""Without tensor cores of the kind that kernels use, and without asynchronous copies."""
 
 EMULATOR = Path(__file__).resolve().parents[1] / "cuda" / "emulator.h"
 

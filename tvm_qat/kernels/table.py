@@ -87,7 +87,8 @@ _ELEMENTWISE = (*_of_kind("pointwise", "boundary", "training"), *FLOAT_TERMS)
 KERNELS: tuple[KernelRow, ...] = (
     *map(_dot_row, (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS)),
     KernelRow("mma_products", _of_kind("linear"), cuda.on_tensor_cores, cuda.build_products, "mma.sync"),
-    KernelRow("dp4a_depthwise", _of_kind("linear"), cuda.by_dp4a, cuda.build_depthwise, "dp4a"),
+    KernelRow("dp4a_products", _of_kind("linear"), cuda.by_dp4a, cuda.build_dot_products, "dp4a"),
+    KernelRow("dp4a_depthwise", _of_kind("linear"), cuda.of_depthwise, cuda.build_depthwise, "dp4a"),
     KernelRow("threads_sums", _of_kind("linear"), _any_cuda, cuda.build_plain_sums),
     KernelRow("threads_avg_pool", ("qnn.avg_pool",), _any_cuda, cuda.build_cuda_avg_pool),
     KernelRow("threads_mean", ("qnn.mean",), _any_cuda, cuda.build_cuda_mean),
@@ -112,7 +113,7 @@ KERNELS: tuple[KernelRow, ...] = (
 def instruction_of(target: Any) -> str:
     """The instruction set by which sums of products run, of those whose row is above; "" for plain loops."""
     if cuda.is_cuda(target):
-        return "mma.sync"
+        return cuda.instruction_of(target)
     found = (isa.name for isa in (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS) if isa.runs_on(target))
     return next(found, "")
 

@@ -42,11 +42,33 @@ def find_nvcc() -> str | None:
 
 
 def check_nvcc(target: Any) -> None:
-    """Raise MissingDependencyError if code for `target` needs nvcc and there is none."""
-    command = find_nvcc()
-    if is_cuda(target) and (command is None or shutil.which(shlex.split(command)[0]) is None):
+    """Raise MissingDependencyError if code for `target` needs an nvcc that is not there."""
+    if not is_cuda(target):
+        return
+    command = shlex.split(find_nvcc() or "nvcc")
+    if shutil.which(command[0]) is None:
         remedy = "install the CUDA toolkit (Debian: apt-get install nvidia-cuda-toolkit) or set NVCC"
         raise MissingDependencyError(located("target kind cuda: nvcc was not found", remedy=remedy))
+    wanted, known = _number(str(target.attrs["arch"])), _architectures(command)
+    if known and wanted not in known:
+        range_ = f"sm_{min(known)} to sm_{max(known)}"
+        reason = f"target arch {target.attrs['arch']}: {command[0]} compiles for {range_}"
+        age = "an older" if wanted < min(known) else "another"
+        remedy = f"set NVCC to nvcc of {age} CUDA toolkit, or name an arch of `{command[0]} --list-gpu-arch`"
+        raise MissingDependencyError(located(reason, remedy=remedy))
+
+
+def _architectures(command: list[str]) -> list[int]:
+    """What nvcc says that it compiles for; nothing where it is too old to be asked (before CUDA 11)."""
+    try:
+        done = subprocess.run([*command, "--list-gpu-arch"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise MissingDependencyError(located(f"{command[0]}: {error.strerror or error}")) from None
+    return [_number(line) for line in done.stdout.split() if line.startswith("compute_")]
+
+
+def _number(arch: str) -> int:
+    return int("".join(filter(str.isdigit, arch)))
 
 
 @contextmanager

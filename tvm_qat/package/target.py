@@ -22,8 +22,8 @@ _USED_BY_CODE = re.compile(
 """CPU features whose instructions a compiler emits; the others (virtualization, hints) never show."""
 
 _ARCH = re.compile(r"sm_(\d+)a?\Z")
-_LEAST_ARCH = 80
-"""The first whose tensor cores take 32 bytes of depth at once, and that copies asynchronously."""
+_LEAST_ARCH = 61
+"""The first with dp4a."""
 
 _REMEDY = 'write e.g. llvm, native, or {"kind": "llvm", "mcpu": "cascadelake"}'
 

@@ -1,9 +1,10 @@
-"""Kernels around the templates of `device/`: products on tensor cores, depthwise convolutions by dp4a."""
+"""Kernels around the templates of `device/`: products by tensor cores or dp4a, depthwise convolutions."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tvm_qat.kernels.cuda.places import (
 )
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
 from tvm_qat.kernels.cuda.threads import one_for_each
+from tvm_qat.kernels.cuda.tiles import Tile, choose_dot_tile, choose_tile
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_places import matrix_place
@@ -31,61 +33,26 @@ from tvm_qat.qnn.arithmetic import Array
 
 _tir = tvm.tirx
 
-_CHUNK, _DEPTH = 16, 64
+_CHUNK = 16
 _TYPES = {"int8": "signed char", "uint8": "unsigned char"}
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Sums of one block of threads: rows, columns, warps along both, stages of the ring."""
-
-    rows: int
-    columns: int
-    warps: tuple[int, int]
-    stages: int = 4
-
-    @property
-    def threads(self) -> int:
-        return 32 * self.warps[0] * self.warps[1]
-
-    @property
-    def line(self) -> int:
-        """int32 between rows of the sums in shared memory: no two of the rows of a store share a bank."""
-        return self.columns + 8
-
-    @property
-    def words(self) -> int:
-        """int32 of shared memory: the ring, and later the sums with those of rows and columns."""
-        ring = self.stages * (self.rows + self.columns) * _DEPTH // 4
-        return max(ring, self.rows * self.line + self.rows + self.columns)
-
-    def blocks(self, rows: int, columns: int) -> tuple[int, int]:
-        return -(-rows // self.rows), -(-columns // self.columns)
-
-    @property
-    def text(self) -> str:
-        return f"QatTile<{self.rows}, {self.columns}, {self.warps[0]}, {self.warps[1]}, {self.stages}>"
-
-
-_WIDE, _TALL, _SMALL = Tile(128, 128, (2, 2)), Tile(128, 64, (4, 1)), Tile(64, 64, (2, 2))
-_PROCESSORS = 108
-"""Of a GPU (an A100's): fewer blocks leave some idle, so tiles are smaller then."""
-
-
-def choose_tile(rows: int, columns: int, batch: int) -> Tile:
-    """The largest tile that gives every multiprocessor something to do."""
-    tile = _WIDE if columns > _TALL.columns else _TALL
-    return tile if batch * math.prod(tile.blocks(rows, columns)) >= _PROCESSORS else _SMALL
 
 
 def build_products(fused: Fused, _target: Any) -> Kernel:
     """A product of matrices or a convolution, by mma.sync."""
+    return _build(fused, choose_tile)
+
+
+def build_dot_products(fused: Fused, _target: Any) -> Kernel:
+    """The same by dp4a."""
+    return _build(fused, choose_dot_tile)
+
+
+def _build(fused: Fused, choose: Callable[[int, int, int], Tile]) -> Kernel:
     plan = plan_sums(fused, _by_rows)
     rows, columns = product(pixels(plan)), plan.spec.outer
     batch = product(plan.lead)
-    tile = choose_tile(rows, columns, batch)
+    tile = choose(rows, columns, batch)
     down, across = tile.blocks(rows, columns)
-    helper = _helper(plan, tile, rows, columns)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
         with tb.launch_thread("blockIdx.x", batch * down * across) as block:
@@ -93,11 +60,32 @@ def build_products(fused: Fused, _target: Any) -> Kernel:
                 n = tb.Bind(block // (down * across))
                 first = tb.Bind(block // across % down * tile.rows), tb.Bind(block % across * tile.columns)
                 shared = tb.alloc_buffer((tile.words,), "int32", scope="shared.dyn", layout=None)
-                left, right = _starts(plan, buffers, n)
-                tb.evaluate(_tir.call_extern("int32", helper, shared.data, left, right, *first))
-                _finish(plan, tile, buffers, out, shared, n, first, thread, (rows, columns))
+                with _parts(plan, tile, buffers, shared, n, first) as part:
+                    _finish(plan, tile, buffers, out, shared, n, first, part, thread, (rows, columns))
 
     return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+
+
+@contextmanager
+def _parts(
+    plan: SumsPlan, tile: Tile, buffers: dict[str, Any], shared: Any, n: PrimExpr,
+    first: tuple[PrimExpr, PrimExpr],
+) -> Iterator[PrimExpr]:  # fmt: skip
+    """The sums of a tile, one part after the other in shared memory."""
+    left, right = _starts(plan, buffers, n)
+    sizes = product(pixels(plan)), plan.spec.outer
+    if not tile.held:
+        tb.evaluate(_tir.call_extern("int32", _helper(plan, tile, *sizes), shared.data, left, right, *first))
+        yield ex.int32(0)
+        return
+    acc = tb.alloc_buffer((tile.held,), "int32", scope="local", layout=None)
+    tb.evaluate(
+        _tir.call_extern("int32", _helper(plan, tile, *sizes), acc.data, shared.data, left, right, *first)
+    )
+    leave = f"qat_leave<{tile.text}, {_flags(plan)}>"
+    with tb.serial(0, tile.parts, unroll=False) as part:
+        tb.evaluate(_tir.call_extern("int32", leave, shared.data, acc.data, part))
+        yield part
 
 
 def _by_rows(_spec: LinearSpec, weights: Array) -> Array:
@@ -109,11 +97,13 @@ def _by_rows(_spec: LinearSpec, weights: Array) -> Array:
 def _helper(plan: SumsPlan, tile: Tile, rows: int, columns: int) -> str:
     left, right = _left(plan, rows), _right(plan, columns)
     types = _TYPES[plan.data.dtype], _TYPES["int8" if plan.weights is not None else plan.weight.dtype]
+    return f"{tile.template}<{tile.text}, {left}, {right}, {', '.join(types)}, {_flags(plan)}>"
+
+
+def _flags(plan: SumsPlan) -> str:
+    """Whether the sums of the columns of the right matrix and of the rows of the left one are wanted."""
     sums = plan.weights is None and plan.zero is not None, plan.kernel_zero is not None
-    return (
-        f"qat_product<{tile.text}, {left}, {right}, {', '.join(types)}, "
-        f"{', '.join(str(flag).lower() for flag in sums)}>"
-    )
+    return ", ".join(str(flag).lower() for flag in sums)
 
 
 def _left(plan: SumsPlan, rows: int) -> str:
@@ -174,14 +164,14 @@ def _starts(plan: SumsPlan, buffers: dict[str, Any], n: PrimExpr) -> tuple[PrimE
 
 def _finish(
     plan: SumsPlan, tile: Tile, buffers: dict[str, Any], out: Any, shared: Any, n: PrimExpr,
-    first: tuple[PrimExpr, PrimExpr], thread: PrimExpr, sizes: tuple[int, int],
+    first: tuple[PrimExpr, PrimExpr], part: PrimExpr, thread: PrimExpr, sizes: tuple[int, int],
 ) -> None:  # fmt: skip
-    """The epilogue, four neighbouring channels of a row for each thread and turn."""
-    fours = tile.columns // 4
-    with tb.serial(0, tile.rows * fours // tile.threads, unroll=False) as turn:
+    """The epilogue of a part, four neighbouring channels of a row for each thread and turn."""
+    fours, height = tile.columns // 4, tile.rows // tile.parts
+    with tb.serial(0, height * fours // tile.threads, unroll=False) as turn:
         position = turn * tile.threads + thread
         row, column = tb.Bind(position // fours), tb.Bind(position % fours * 4)
-        m, channel = tb.Bind(first[0] + row), tb.Bind(first[1] + column)
+        m, channel = tb.Bind(first[0] + part * height + row), tb.Bind(first[1] + column)
 
         def total(e: int) -> PrimExpr:
             value = _centred(plan, tile, buffers, shared, row, column + e)
@@ -201,7 +191,7 @@ def _centred(
     plan: SumsPlan, tile: Tile, buffers: dict[str, Any], shared: Any, row: PrimExpr, column: PrimExpr
 ) -> PrimExpr:
     """sum (x - zx) (w - zw) = sum x w - zx sum w - zw sum x + depth zx zw, for weights known at run time."""
-    value, behind = shared[row * tile.line + column], tile.rows * tile.line
+    value, behind = shared[row * tile.line + column], tile.rows // tile.parts * tile.line
     if plan.weights is not None:
         return value
     site = Site(buffers, ())

@@ -1,7 +1,7 @@
 """Decides how a GPU adds products: operands, zero points, and one of three kernels.
 
-    tensor cores    8-bit data and weights, no groups (`products`)
-    dp4a            depthwise, four channels a thread (`products`)
+    products        8-bit data and weights, no groups: by tensor cores, or by dp4a before sm_80
+    depthwise       by dp4a, four channels a thread (`products`)
     plain           all else, one thread a sum (`plain_sums`)
 
 The zero point of the data leaves the loops as on a CPU: sum (x - zx) * w = sum x * w - zx * sum w.
@@ -61,7 +61,7 @@ class SumsPlan:
         return self.operands[0]
 
 
-def suits_tensor_cores(fused: Fused) -> bool:
+def suits_products(fused: Fused) -> bool:
     """Bytes, known zero points, no groups, at most two spatial axes."""
     call = fused.anchor
     if dtype_of(call.args[0]) not in _BYTES or not is_const(call.args[2]):
@@ -75,7 +75,7 @@ def suits_tensor_cores(fused: Fused) -> bool:
     return "conv" not in fused.op and dtype_of(call.args[1]) in _BYTES and one_zero_point
 
 
-def suits_dp4a(fused: Fused) -> bool:
+def suits_depthwise(fused: Fused) -> bool:
     """Depthwise convolutions of bytes with whole words of channels."""
     call = fused.anchor
     if dtype_of(call.args[0]) not in _BYTES or not all(is_const(call.args[i]) for i in (1, 2, 3)):

@@ -14,15 +14,16 @@ from tvm_qat.kernels.cuda.pointwise import (
     softmax_row,
     sum_on_threads,
 )
-from tvm_qat.kernels.cuda.products import build_depthwise, build_products
+from tvm_qat.kernels.cuda.products import build_depthwise, build_dot_products, build_products
 from tvm_qat.kernels.cuda.rows import each_row
-from tvm_qat.kernels.cuda.sums import suits_dp4a, suits_tensor_cores
+from tvm_qat.kernels.cuda.sums import suits_depthwise, suits_products
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean
 from tvm_qat.kernels.rows import build_rows
 from tvm_qat.kernels.softmax import build_softmax
 
 CUDA = "cuda"
+_LEAST_TENSOR_CORES = 80
 
 build_cuda_avg_pool = partial(build_avg_pool, sums=sum_on_threads)
 build_cuda_mean = partial(build_mean, sums=sum_on_threads)
@@ -34,16 +35,28 @@ def is_cuda(target: Any) -> bool:
     return str(target.kind.name) == CUDA
 
 
+def instruction_of(target: Any) -> str:
+    """What multiplies and adds bytes: tensor cores take 32 of them at once, and copies are asynchronous,
+    from sm_80 on."""
+    arch = "".join(filter(str.isdigit, str(target.attrs["arch"])))
+    return "mma.sync" if int(arch) >= _LEAST_TENSOR_CORES else "dp4a"
+
+
 def on_tensor_cores(fused: Fused, target: Any) -> bool:
-    return is_cuda(target) and suits_tensor_cores(fused)
+    return is_cuda(target) and instruction_of(target) == "mma.sync" and suits_products(fused)
 
 
 def by_dp4a(fused: Fused, target: Any) -> bool:
-    return is_cuda(target) and suits_dp4a(fused)
+    return is_cuda(target) and suits_products(fused)
+
+
+def of_depthwise(fused: Fused, target: Any) -> bool:
+    return is_cuda(target) and suits_depthwise(fused)
 
 
 __all__ = [
     "CUDA", "build_concatenate", "build_cuda_avg_pool", "build_cuda_mean", "build_cuda_rows",
-    "build_cuda_softmax", "build_depthwise", "build_elementwise", "build_max_pool", "build_plain_sums",
-    "build_products", "by_dp4a", "is_cuda", "on_tensor_cores",
+    "build_cuda_softmax", "build_depthwise", "build_dot_products", "build_elementwise", "build_max_pool",
+    "build_plain_sums", "build_products", "by_dp4a", "instruction_of", "is_cuda", "of_depthwise",
+    "on_tensor_cores",
 ]  # fmt: skip

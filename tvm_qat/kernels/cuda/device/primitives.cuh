@@ -61,11 +61,36 @@ QAT_MMA(unsigned char, signed char, "u8", "s8")
 QAT_MMA(signed char, unsigned char, "s8", "u8")
 QAT_MMA(unsigned char, unsigned char, "u8", "u8")
 
-// acc + the sum of four products of bytes.
-QAT_DEVICE int qat_dot4(unsigned a, int b, int acc, signed char) { return __dp4a(static_cast<int>(a), b, acc); }
-QAT_DEVICE int qat_dot4(unsigned a, int b, int acc, unsigned char) {
-  int sum;
-  asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(acc));
-  return sum;
+// kBytes (4, 8 or 16) of global memory that nothing writes meanwhile, and 16 of shared memory.
+template <int kBytes>
+QAT_DEVICE void qat_read(unsigned* to, const void* from) {
+  if (kBytes == 16) {
+    uint4 all = __ldg(static_cast<const uint4*>(from));
+    to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
+  } else if (kBytes == 8) {
+    uint2 all = __ldg(static_cast<const uint2*>(from));
+    to[0] = all.x, to[1] = all.y;
+  } else {
+    to[0] = __ldg(static_cast<const unsigned*>(from));
+  }
 }
+QAT_DEVICE void qat_read_shared(unsigned (&to)[4], const void* from) {
+  uint4 all = *static_cast<const uint4*>(from);
+  to[0] = all.x, to[1] = all.y, to[2] = all.z, to[3] = all.w;
+}
+QAT_DEVICE void qat_write_shared(void* to, const int* from) {
+  *static_cast<int4*>(to) = make_int4(from[0], from[1], from[2], from[3]);
+}
+
+#define QAT_DOT4(LEFT, RIGHT, L, R)                                                 \
+  QAT_DEVICE int qat_dot4(unsigned a, unsigned b, int acc, LEFT, RIGHT) {           \
+    int sum;                                                                        \
+    asm("dp4a." L "." R " %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(b), "r"(acc)); \
+    return sum;                                                                     \
+  }
+// acc + the sum of four products of bytes, modulo 2^32; the last two arguments only give the types.
+QAT_DOT4(signed char, signed char, "s32", "s32")
+QAT_DOT4(unsigned char, signed char, "u32", "s32")
+QAT_DOT4(signed char, unsigned char, "s32", "u32")
+QAT_DOT4(unsigned char, unsigned char, "u32", "u32")
 QAT_DEVICE unsigned qat_permute(unsigned a, unsigned b, unsigned order) { return __byte_perm(a, b, order); }

@@ -46,18 +46,34 @@ struct QatPixels {
   }
 };
 
-// The 16 bytes from element k of a row on.
+// The 16 bytes from element k of a row on, in registers.
+template <class Source>
+QAT_DEVICE void qat_fetch(unsigned (&words)[4], const unsigned char* from, const typename Source::Row& row, int k) {
+  constexpr int kBytes = Source::width;
+#pragma unroll
+  for (int i = 0; i < 4; i++) words[i] = 0;
+#pragma unroll
+  for (int i = 0; i < 16; i += kBytes) {
+    int at;
+    QatPlace place = Source::find(row, k + i, at);
+    if (kBytes == 1) {
+      unsigned byte = place == kQatRead ? from[at] : place == kQatFill ? Source::fill & 255 : 0;
+      words[i / 4] |= byte << (8 * (i % 4));
+    } else if (place == kQatRead) {
+      qat_read<(kBytes > 4 ? kBytes : 4)>(words + i / 4, from + at);
+    } else if (Source::fill != 0 && place == kQatFill) {
+#pragma unroll
+      for (int word = 0; word < kBytes / 4; word++) words[i / 4 + word] = Source::fill;
+    }
+  }
+}
+
+// The same 16 bytes in shared memory, later where they can be copied.
 template <class Source>
 QAT_DEVICE void qat_load(unsigned char* to, const unsigned char* from, const typename Source::Row& row, int k) {
   if (Source::width == 1) {
-    unsigned words[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < 16; i++) {
-      int at;
-      QatPlace place = Source::find(row, k + i, at);
-      unsigned byte = place == kQatRead ? from[at] : place == kQatFill ? Source::fill & 255 : 0;
-      words[i / 4] |= byte << (8 * (i % 4));
-    }
+    unsigned words[4];
+    qat_fetch<Source>(words, from, row, k);
 #pragma unroll
     for (int i = 0; i < 4; i++) reinterpret_cast<unsigned*>(to)[i] = words[i];
     return;

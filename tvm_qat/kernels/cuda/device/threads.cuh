@@ -44,6 +44,6 @@ QAT_DEVICE void qat_depthwise(int* acc, const void* data, const int* weights, in
                               qat_permute(high, high2, 0x5410), qat_permute(high, high2, 0x7632)};
 #pragma unroll
     for (int e = 0; e < 4; e++)
-      acc[e] = qat_dot4(taps[e], weights[(channel / 4 * kGroups + group) * 4 + e], acc[e], Byte());
+      acc[e] = qat_dot4(taps[e], weights[(channel / 4 * kGroups + group) * 4 + e], acc[e], Byte(), static_cast<signed char>(0));
   }
 }

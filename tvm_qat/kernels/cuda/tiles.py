@@ -1,0 +1,69 @@
+"""How a block of threads shares a product's sums: the templates of `device/`, and which serves what size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_DEPTH = 64
+_TENSOR_CORES, _DOTS = 108, 40
+"""Multiprocessors of a GPU with and without the instruction (A100, T4): with fewer blocks some are idle."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Sums of one block of threads, and their way to the epilogue through shared memory.
+
+    words : int32 of shared memory. line : int32 between rows of sums there. parts : turns in which
+    they go through it, an equal share of the rows each. held : int32 of registers in which a thread
+    keeps sums until their turn; 0 where the template leaves them all in shared memory by itself.
+    template, text : the C++ function and its type of tile.
+    """
+
+    rows: int
+    columns: int
+    threads: int
+    words: int
+    line: int
+    template: str
+    text: str
+    parts: int = 1
+    held: int = 0
+
+    def blocks(self, rows: int, columns: int) -> tuple[int, int]:
+        return -(-rows // self.rows), -(-columns // self.columns)
+
+
+def mma_tile(rows: int, columns: int, warps: tuple[int, int], stages: int = 4) -> Tile:
+    """Tensor cores. stages : of the ring of copies, whose memory the sums take over in the end."""
+    line = columns + 8  # no two of the rows of a store share a bank
+    ring = stages * (rows + columns) * _DEPTH // 4
+    words = max(ring, rows * line + rows + columns)
+    text = f"QatTile<{rows}, {columns}, {warps[0]}, {warps[1]}, {stages}>"
+    return Tile(rows, columns, 32 * math.prod(warps), words, line, "qat_product", text)
+
+
+def dot_tile(down: int, across: int) -> Tile:
+    """dp4a: warps of 32 x 64 sums, 8 x 8 a thread; a row of warps is a part."""
+    rows, columns = 32 * down, 64 * across
+    line = columns + 4
+    ring = 2 * 8 * (rows + 4 + columns + 4)
+    words = max(ring, 32 * line + columns + 32)
+    text = f"QatDotTile<{down}, {across}>"
+    return Tile(rows, columns, 32 * down * across, words, line, "qat_dots", text, parts=down, held=80)
+
+
+WIDE, TALL, SMALL = mma_tile(128, 128, (2, 2)), mma_tile(128, 64, (4, 1)), mma_tile(64, 64, (2, 2))
+DOT_WIDE, DOT_TALL, DOT_SMALL = dot_tile(4, 2), dot_tile(4, 1), dot_tile(2, 1)
+
+
+def choose_tile(rows: int, columns: int, batch: int) -> Tile:
+    """The largest tile for tensor cores that gives every multiprocessor something to do."""
+    tile = WIDE if columns > TALL.columns else TALL
+    return tile if batch * math.prod(tile.blocks(rows, columns)) >= _TENSOR_CORES else SMALL
+
+
+def choose_dot_tile(rows: int, columns: int, batch: int) -> Tile:
+    """The same for dp4a."""
+    tile = DOT_WIDE if columns > DOT_TALL.columns else DOT_TALL
+    return tile if batch * math.prod(tile.blocks(rows, columns)) >= _DOTS else DOT_SMALL
