@@ -1,7 +1,7 @@
 """Called by scripts/setup_arm: fills a folder with what runs packages for aarch64 on this machine.
 
     run_package    examples/cpp/run_package.cc, compiled for aarch64
-    lib/           libtvm_runtime.so and libtvm_ffi.so for aarch64, of the versions installed here
+    lib/           TVM's runtime libraries for aarch64, of the versions installed here
 
 The emulator itself is `qemu-aarch64-static`; the C library is that of the cross compiler.
 """
@@ -27,6 +27,7 @@ TOOLS = {
 }
 """Commands, and Debian's packages that hold them."""
 
+LIBRARIES = ("tvm_runtime_extra", "tvm_runtime", "tvm_ffi")
 HOST = Path(__file__).resolve().parents[1] / "examples" / "cpp" / "run_package.cc"
 PLATFORMS = [
     f"--platform={name}"
@@ -36,7 +37,8 @@ PLATFORMS = [
 
 def main(folder: Path) -> int:
     wheels = [f"{name}=={metadata.version(name)}" for name in ("apache-tvm", "apache-tvm-ffi")]
-    stamp, wanted = folder / "made_of", "\n".join([*wheels, hashlib.sha256(HOST.read_bytes()).hexdigest()])
+    sources = (hashlib.sha256(file.read_bytes()).hexdigest() for file in (HOST, Path(__file__)))
+    stamp, wanted = folder / "made_of", "\n".join([*wheels, *sources])
     if not _has_tools():
         return 1
     if stamp.exists() and stamp.read_text() == wanted:
@@ -74,14 +76,14 @@ def _fetch(wheels: list[str], work: Path, lib: Path) -> None:
     for wheel in work.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
-                if Path(name).name in ("libtvm_runtime.so", "libtvm_ffi.so"):
+                if Path(name).name in {f"lib{library}.so" for library in LIBRARIES}:
                     (lib / Path(name).name).write_bytes(archive.read(name))
                 elif name.startswith("tvm_ffi/include/") and not name.endswith("/"):
                     archive.extract(name, work)
 
 
 def _build_host(headers: Path, folder: Path) -> None:
-    libraries = [f"-L{folder / 'lib'}", "-Wl,--no-as-needed", "-ltvm_runtime", "-ltvm_ffi"]
+    libraries = [f"-L{folder / 'lib'}", "-Wl,--no-as-needed", *(f"-l{name}" for name in LIBRARIES)]
     paths = ["-Wl,-rpath,$ORIGIN/lib", f"-Wl,-rpath-link,{folder / 'lib'}"]
     compiler = [f"{TRIPLE}-g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
     output = ["-isystem", str(headers), "-o", str(folder / "run_package")]

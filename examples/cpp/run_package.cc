@@ -6,9 +6,12 @@
 // Inputs are in the order of the model, as `meta.json` lists them; so are the outputs. Further calls
 // may follow behind "--": ... -- main second another.npy
 //
-// Built on the headers of apache-tvm-ffi (pip show -f), linked with libtvm_runtime and libtvm_ffi:
+// Built on the headers of apache-tvm-ffi (pip show -f), linked with TVM's runtime:
 //
-//   g++ -std=c++17 -O2 run_package.cc -I$FFI/include -L$TVM/lib -L$FFI/lib -ltvm_runtime -ltvm_ffi
+//   g++ -std=c++17 -O2 run_package.cc -I$FFI/include -L$TVM/lib -L$FFI/lib -Wl,--no-as-needed
+//       -ltvm_runtime_extra -ltvm_runtime -ltvm_ffi
+//
+// Nothing is called from the first of them but by models that sort (TopK).
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/error.h>

@@ -12,13 +12,8 @@ from tests.support.corpus import needs_corpus, onnx_models, vectors
 
 pytestmark = [*needs_arm, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
 
-FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
-"""Those in the QDQ and QOperator forms of ONNX."""
 
-MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES]
-
-
-@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", onnx_models(), ids=lambda path: path.name)
 def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> None:
     here = tvm_qat.compile(path, "native")
     inputs, _ = vectors(path)

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.steps import module_of_steps
 from tests.support.tiny import integer_module
 from tvm_qat.compiler import compile
+from tvm_qat.ir import relax
 
 HOST = Path(__file__).resolve().parents[2] / "examples" / "cpp" / "run_package.cc"
 
@@ -34,7 +36,11 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("host") / "run_package"
     libraries = [
         word
-        for folder, name in ((tvm / "lib", "tvm_runtime"), (ffi / "lib", "tvm_ffi"))
+        for folder, name in (
+            (tvm / "lib", "tvm_runtime_extra"),
+            (tvm / "lib", "tvm_runtime"),
+            (ffi / "lib", "tvm_ffi"),
+        )
         for word in (f"-L{folder}", f"-Wl,-rpath,{folder}", f"-l{name}")
     ]
     subprocess.run(
@@ -74,3 +80,15 @@ def test_it_runs_a_package_and_says_what_is_wrong(host: Path, tmp_path: Path) ->
         failed = run(host, tmp_path, "mod.so", function, "out", *files)
         assert failed.returncode == 1
         assert named in failed.stderr and "\n" not in failed.stderr.strip()
+
+
+def test_it_runs_a_package_that_sorts(host: Path, tmp_path: Path) -> None:
+    package = compile(
+        module_of_steps(lambda x: [relax.op.topk(x, k=2, ret_type="indices")], (3, 7)), "native"
+    )
+    (tmp_path / "mod.so").write_bytes(package.members()["mod.so"])
+    data = package.random_inputs()
+    np.save(tmp_path / "in.npy", data["x"])
+    done = run(host, tmp_path, "mod.so", "main", "out", "in.npy")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "out0.npy"), np.argsort(-data["x"], axis=1)[:, :2])

@@ -32,7 +32,8 @@ class Engine:
     def __init__(self, model: str, inputs: Mapping[str, npt.NDArray[Any]], threads: int) -> None:
         del threads  # TVM reads their number from its environment
         self.version = metadata.version("apache-tvm")
-        ctypes.CDLL(str(_runtime_library()), ctypes.RTLD_GLOBAL)
+        for library in _runtime_libraries():
+            ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
         self._machine = tvm_ffi.load_module(model)["vm_load_executable"]()
         self._machine["vm_initialization"](_CPU, 0, _POOLED)
         self._main = self._machine["main"]
@@ -48,14 +49,15 @@ class Engine:
         return [np.array(np.from_dlpack(part)) for part in parts]
 
 
-def _runtime_library() -> Path:
+def _runtime_libraries() -> list[Path]:
+    """In order; `extra` has what models that sort call."""
     spec = util.find_spec("tvm")
     assert spec is not None and spec.origin is not None
     folder = Path(spec.origin).parent / "lib"
-    found = next(folder.glob("libtvm_runtime.*"), None)
-    if found is None:
+    found = [next(folder.glob(f"{name}.*"), None) for name in ("libtvm_runtime", "libtvm_runtime_extra")]
+    if found[0] is None:
         raise FileNotFoundError(f"no libtvm_runtime in {folder}")
-    return found
+    return [library for library in found if library is not None]
 
 
 def _aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
