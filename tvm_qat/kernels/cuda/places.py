@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tvm_qat.ir import shape_of, tvm
+from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.cuda.sums import SumsPlan
 from tvm_qat.kernels.expressions import PrimExpr
-from tvm_qat.kernels.loops import decode, plain_shape
+from tvm_qat.kernels.loops import decode
 from tvm_qat.kernels.operands import Site
 
 _tir = tvm.tirx
@@ -22,7 +22,7 @@ def pixels(plan: SumsPlan) -> list[Any]:
     """Axes of the output whose product is the number of rows of the sums: without channels and batch."""
     if "conv" in plan.fused.op:
         return [plan.spec.batch, *(axis.out for axis in plan.spec.axes)]
-    return plain_shape(plan.fused.shape)[len(plan.lead) : -1]
+    return list(plan.symbols.shape(plan.fused.shape))[len(plan.lead) : -1]
 
 
 def output_place(plan: SumsPlan, batch: PrimExpr, row: PrimExpr, channel: PrimExpr) -> Place:
@@ -31,17 +31,6 @@ def output_place(plan: SumsPlan, batch: PrimExpr, row: PrimExpr, channel: PrimEx
     if "conv" in plan.fused.op:
         return tuple((*at, channel)["NDHWC".index(letter)] for letter in plan.spec.data_layout)
     return (*decode(batch, plan.lead), *at, channel)
-
-
-def strides(plan: SumsPlan, side: int) -> list[int]:
-    """Elements between neighbours along the axes of an operand of the anchor, 0 where it has one only."""
-    origin, axes = plan.fused.origin(plan.fused.anchor.args[side])
-    sizes = plain_shape(shape_of(origin) or ())
-    steps, step = [0] * len(sizes), 1
-    for axis in reversed(range(len(sizes))):
-        steps[axis] = step if sizes[axis] > 1 else 0
-        step *= sizes[axis]
-    return [steps[axis] for axis in (axes or range(len(sizes)))]
 
 
 def store_sum(plan: SumsPlan, buffers: dict[str, Any], out: Any, place: Place, total: PrimExpr) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels import packing
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
+from tvm_qat.kernels.builder import Kernel, prim_func, tb
 from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_sum
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
 from tvm_qat.kernels.cuda.threads import one_for_each
@@ -43,7 +43,7 @@ def build_plain_sums(fused: Fused, _target: Any) -> Kernel:
             total = begun(plan, buffers, channel, acc[0])
             store_sum(plan, buffers, out, output_place(plan, n, m, channel), total)
 
-    return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
 
 
 def _by_channel(spec: LinearSpec, weights: Array) -> Array:

@@ -11,15 +11,9 @@ import numpy as np
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
-from tvm_qat.kernels.cuda.places import (
-    begun,
-    output_place,
-    pixels,
-    store_four,
-    store_sum,
-    strides,
-)
+from tvm_qat.kernels.builder import Kernel, prim_func, tb
+from tvm_qat.kernels.cuda.operand_rows import CHUNK, left_rows, pixels_under_taps, right_rows
+from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_four, store_sum
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
 from tvm_qat.kernels.cuda.threads import one_for_each
 from tvm_qat.kernels.cuda.tiles import Tile, choose_dot_tile, choose_tile
@@ -33,7 +27,6 @@ from tvm_qat.qnn.arithmetic import Array
 
 _tir = tvm.tirx
 
-_CHUNK = 16
 _TYPES = {"int8": "signed char", "uint8": "unsigned char"}
 
 
@@ -63,7 +56,7 @@ def _build(fused: Fused, choose: Callable[[int, int, int], Tile]) -> Kernel:
                 with _parts(plan, tile, buffers, shared, n, first) as part:
                     _finish(plan, tile, buffers, out, shared, n, first, part, thread, (rows, columns))
 
-    return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
 
 
 @contextmanager
@@ -72,16 +65,14 @@ def _parts(
     first: tuple[PrimExpr, PrimExpr],
 ) -> Iterator[PrimExpr]:  # fmt: skip
     """The sums of a tile, one part after the other in shared memory."""
-    left, right = _starts(plan, buffers, n)
-    sizes = product(pixels(plan)), plan.spec.outer
+    rows = left_rows(plan, product(pixels(plan))), right_rows(plan, plan.spec.outer)
+    given = (shared.data, *_starts(plan, buffers, n), *first, *rows)
     if not tile.held:
-        tb.evaluate(_tir.call_extern("int32", _helper(plan, tile, *sizes), shared.data, left, right, *first))
+        tb.evaluate(_tir.call_extern("int32", _helper(plan, tile), *given))
         yield ex.int32(0)
         return
     acc = tb.alloc_buffer((tile.held,), "int32", scope="local", layout=None)
-    tb.evaluate(
-        _tir.call_extern("int32", _helper(plan, tile, *sizes), acc.data, shared.data, left, right, *first)
-    )
+    tb.evaluate(_tir.call_extern("int32", _helper(plan, tile), acc.data, *given))
     leave = f"qat_leave<{tile.text}, {_flags(plan)}>"
     with tb.serial(0, tile.parts, unroll=False) as part:
         tb.evaluate(_tir.call_extern("int32", leave, shared.data, acc.data, part))
@@ -91,63 +82,18 @@ def _parts(
 def _by_rows(_spec: LinearSpec, weights: Array) -> Array:
     """[1, outer, D, H, W, inner] -> int8 [outer, depth], with zeros up to a whole chunk."""
     rows = weights[0].reshape(weights.shape[1], -1)
-    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % _CHUNK)))).astype(np.int8)
+    return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % CHUNK)))).astype(np.int8)
 
 
-def _helper(plan: SumsPlan, tile: Tile, rows: int, columns: int) -> str:
-    left, right = _left(plan, rows), _right(plan, columns)
+def _helper(plan: SumsPlan, tile: Tile) -> str:
     types = _TYPES[plan.data.dtype], _TYPES["int8" if plan.weights is not None else plan.weight.dtype]
-    return f"{tile.template}<{tile.text}, {left}, {right}, {', '.join(types)}, {_flags(plan)}>"
+    return f"{tile.template}<{tile.text}, {', '.join(types)}, {_flags(plan)}>"
 
 
 def _flags(plan: SumsPlan) -> str:
     """Whether the sums of the columns of the right matrix and of the rows of the left one are wanted."""
     sums = plan.weights is None and plan.zero is not None, plan.kernel_zero is not None
     return ", ".join(str(flag).lower() for flag in sums)
-
-
-def _left(plan: SumsPlan, rows: int) -> str:
-    spec = plan.spec
-    if "conv" in plan.fused.op and not spec.is_plain:
-        return pixels_text(plan)
-    if not plan.lead:
-        return _matrix(rows, spec.inner, spec.inner, 1, [])
-    *batch, row, inner = strides(plan, 0)
-    return _matrix(rows, spec.inner, row, inner, batch)
-
-
-def _right(plan: SumsPlan, columns: int) -> str:
-    if plan.weights is not None:
-        depth = plan.weight.shape[-1]
-        return _matrix(columns, depth, depth, 1, [])
-    *batch, first, second = strides(plan, 1)
-    inner, column = (second, first) if plan.spec.kernel_layout == "OI" else (first, second)
-    return _matrix(columns, plan.spec.inner, column, inner, batch)
-
-
-def _matrix(rows: int, depth: int, stride: int, step: int, others: list[int]) -> str:
-    """others : strides of the axes that lead to the matrix; copies must begin at whole units."""
-    width = _width(math.gcd(depth, stride, *others)) if step == 1 or depth == 1 else 1
-    return f"QatMatrix<{rows}, {depth}, {stride}, {step}, {width}>"
-
-
-def _width(unit: int) -> int:
-    """Bytes that are copied at once; TVM's tensors begin at multiples of 64."""
-    width = math.gcd(unit, _CHUNK)
-    return width if width >= 4 else 1
-
-
-def pixels_text(plan: SumsPlan) -> str:
-    """The convolution's input as the template reads it."""
-    spec = plan.spec
-    _, height, width = spec.axes
-    channels = spec.groups * spec.inner
-    numbers = (
-        spec.batch, height.size, width.size, channels, height.kernel, width.kernel, height.out, width.out,
-        height.stride, width.stride, height.dilation, width.dilation, height.before, width.before,
-        _width(channels), plan.padding,
-    )  # fmt: skip
-    return f"QatPixels<{', '.join(map(str, numbers))}>"
 
 
 def _starts(plan: SumsPlan, buffers: dict[str, Any], n: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
@@ -210,19 +156,20 @@ def build_depthwise(fused: Fused, _target: Any) -> Kernel:
     plan = plan_sums(fused, _by_four_taps)
     channels, taps = plan.spec.groups, math.prod(plan.spec.kernel)
     total = product(pixels(plan)) * channels // 4
-    helper = f"qat_depthwise<{pixels_text(plan)}, {channels}, {taps}, {_TYPES[plan.data.dtype]}>"
+    helper = f"qat_depthwise<{channels}, {taps}, {_TYPES[plan.data.dtype]}>"
+    read = pixels_under_taps(plan)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
         data, weight = buffers[plan.data.name], buffers[plan.weight.name]
         with one_for_each(total, 128) as i:
             m, channel = tb.Bind(i // (channels // 4)), tb.Bind(i % (channels // 4) * 4)
             acc = tb.alloc_buffer((4,), "int32", scope="local", layout=None)
-            tb.evaluate(_tir.call_extern("int32", helper, acc.data, data.data, weight.data, m, channel))
+            tb.evaluate(_tir.call_extern("int32", helper, acc.data, data.data, weight.data, m, channel, read))
             totals = [begun(plan, buffers, channel + e, acc[e]) for e in range(4)]
             places = [output_place(plan, 0, m, channel + e) for e in range(4)]
             store_four(plan, buffers, out, places, totals)
 
-    return prim_func(fused.name, Symbols(), plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
 
 
 def _by_four_taps(_spec: LinearSpec, weights: Array) -> Array:

@@ -38,13 +38,15 @@ _BYTES = ("int8", "uint8")
 
 @dataclass(frozen=True)
 class SumsPlan:
-    """weights : centred [groups, outer, D, H, W, inner]; None where they are known at run time only.
+    """symbols : of the kernel's sizes. weights : centred [groups, outer, D, H, W, inner]; None where they
+    are known at run time only.
     weight : the operand that holds them, in the layout of the kernel. initial : what the sum begins
     with; site.index is the output channel. zero, kernel_zero : zero points that are left for the loops
     to handle, None for 0. lead : leading axes of a batched product. padding : zero point of the data.
     """
 
     fused: Fused
+    symbols: Symbols
     spec: LinearSpec
     lead: Shape
     operands: tuple[Operand, ...]
@@ -97,7 +99,8 @@ def _fits_int8(weights: Array) -> bool:
 
 def plan_sums(fused: Fused, layout: Any) -> SumsPlan:
     """layout : (spec, centred weights) -> the array that the kernel reads."""
-    spec, lead = spec_of(fused, Symbols())
+    symbols = Symbols()
+    spec, lead = spec_of(fused, symbols)
     call, operands = fused.anchor, Operands()
     data = operands.tensor(fused.origin(call.args[0])[0])
     bias, carried = fused.split_bias(channel_axis(fused, spec))
@@ -120,8 +123,9 @@ def plan_sums(fused: Fused, layout: Any) -> SumsPlan:
     require_known(fused, fused.shape, *(operand.shape for operand in operands.all()))
     padding = int(array_of(call.args[2]).reshape(-1)[0]) if is_const(call.args[2]) else 0
     return SumsPlan(
-        fused, spec, lead, tuple(operands.all()), weight, weights, term, initial, zero, kernel_zero, padding
-    )
+        fused, symbols, spec, lead, tuple(operands.all()), weight, weights,
+        term, initial, zero, kernel_zero, padding,
+    )  # fmt: skip
 
 
 def _reach(dtype: str, zero_point: Array) -> int:

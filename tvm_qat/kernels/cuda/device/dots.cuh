@@ -24,16 +24,17 @@ struct QatDotTile {
 template <class Tile, class Source, int kRows>
 struct QatWordLoader {
   static constexpr int count = 2 * kRows / Tile::threads;
+  const Source& source;
   typename Source::Row rows[count];
   unsigned words[count][4];
-  QAT_DEVICE_MEMBER QatWordLoader(int first) {
+  QAT_DEVICE_MEMBER QatWordLoader(const Source& source_, int first) : source(source_) {
 #pragma unroll
-    for (int i = 0; i < count; i++) rows[i] = Source::row(first + (qat_thread() + i * Tile::threads) / 2);
+    for (int i = 0; i < count; i++) rows[i] = source.row(first + (qat_thread() + i * Tile::threads) / 2);
   }
   QAT_DEVICE_MEMBER void read(const unsigned char* from, int k) {
 #pragma unroll
     for (int i = 0; i < count; i++)
-      qat_fetch<Source>(words[i], from, rows[i], k * Tile::depth + qat_thread() % 2 * 16);
+      qat_fetch(words[i], from, source, rows[i], k * Tile::depth + qat_thread() % 2 * 16);
   }
   QAT_DEVICE_MEMBER void store(int* to) const {
 #pragma unroll
@@ -52,13 +53,15 @@ QAT_DEVICE int qat_dot_column() { return qat_thread() % 8 * 4; }
 
 // acc : the thread's sums [8 rows][8 columns], then those of its columns of `right`, then of its rows of
 // `left`, where asked for.
-template <class Tile, class LeftRows, class RightRows, class Left, class Right, bool kSumRight, bool kSumLeft>
-QAT_DEVICE void qat_dots(int* acc, int* shared, const void* left_data, const void* right_data, int m0, int n0) {
+template <class Tile, class Left, class Right, bool kSumRight, bool kSumLeft, class LeftRows, class RightRows>
+QAT_DEVICE void qat_dots(
+    int* acc, int* shared, const void* left_data, const void* right_data, int m0, int n0,
+    const LeftRows& left_rows, const RightRows& right_rows) {
   const unsigned char *from_left = static_cast<const unsigned char*>(left_data),
                       *from_right = static_cast<const unsigned char*>(right_data);
-  constexpr int kSteps = (LeftRows::depth + Tile::depth - 1) / Tile::depth;
-  QatWordLoader<Tile, LeftRows, Tile::rows> left(m0);
-  QatWordLoader<Tile, RightRows, Tile::columns> right(n0);
+  const int steps = (left_rows.depth + Tile::depth - 1) / Tile::depth;
+  QatWordLoader<Tile, LeftRows, Tile::rows> left(left_rows, m0);
+  QatWordLoader<Tile, RightRows, Tile::columns> right(right_rows, n0);
   const int warp = qat_thread() / 32;
   const int row = warp / Tile::warps_n * 32 + qat_dot_row(), column = warp % Tile::warps_n * 64 + qat_dot_column();
 #pragma unroll
@@ -66,12 +69,12 @@ QAT_DEVICE void qat_dots(int* acc, int* shared, const void* left_data, const voi
   left.read(from_left, 0);
   right.read(from_right, 0);
 #pragma unroll 1
-  for (int k = 0; k < kSteps; k++) {
+  for (int k = 0; k < steps; k++) {
     int* slot = shared + k % 2 * Tile::slot;
     left.store(slot);
     right.store(slot + Tile::left);
     qat_barrier();
-    if (k + 1 < kSteps) {
+    if (k + 1 < steps) {
       left.read(from_left, k + 1);
       right.read(from_right, k + 1);
     }

@@ -12,50 +12,79 @@
 enum QatPlace { kQatZero, kQatRead, kQatFill };
 // Of an element: nothing there (zero), at the offset, or padding.
 
-// The rows of a matrix: element k of a row lies kStep after element k - 1. kWidth : bytes copied at once.
+// A size: kKnown, or, where that is kQatAny, one that the kernel is given when it runs.
+constexpr int kQatAny = -1;
+template <int kKnown>
+struct QatSize {
+  QAT_DEVICE_MEMBER QatSize(int) {}
+  QAT_DEVICE_MEMBER constexpr operator int() const { return kKnown; }
+};
+template <>
+struct QatSize<kQatAny> {
+  int value;
+  QAT_DEVICE_MEMBER QatSize(int size) : value(size) {}
+  QAT_DEVICE_MEMBER operator int() const { return value; }
+};
+
+// The rows of a matrix: element k of a row lies `step` after element k - 1. kWidth : bytes copied at once.
 template <int kRows, int kDepth, int kStride, int kStep, int kWidth>
 struct QatMatrix {
-  static constexpr int depth = kDepth, width = kWidth;
+  static constexpr int width = kWidth;
   static constexpr unsigned fill = 0;
+  QatSize<kRows> rows;
+  QatSize<kDepth> depth;
+  QatSize<kStride> stride;
+  QatSize<kStep> step;
+  QAT_DEVICE_MEMBER QatMatrix(int rows_, int depth_, int stride_, int step_)
+      : rows(rows_), depth(depth_), stride(stride_), step(step_) {}
   struct Row { bool inside; int start; };
-  static QAT_DEVICE_MEMBER Row row(int m) { return {m < kRows, m * kStride}; }
-  static QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) {
-    at = row.start + k * kStep;
-    return row.inside && k < kDepth ? kQatRead : kQatZero;
+  QAT_DEVICE_MEMBER Row row(int m) const { return {m < rows, m * stride}; }
+  QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) const {
+    at = row.start + k * step;
+    return row.inside && k < depth ? kQatRead : kQatZero;
   }
 };
 
 // The pixels under the taps of a convolution, channels last: row m is output pixel m, and its elements
-// are ordered by tap, then by channel.
-template <int kBatch, int kHeight, int kWide, int kChannels, int kTapsH, int kTapsW, int kOutH, int kOutW,
+// are ordered by tap, then by channel. Sizes of the data may be known at run time only.
+template <int kBatch, int kHeight, int kWide, int kOutH, int kOutW, int kChannels, int kTapsH, int kTapsW,
           int kStrideH, int kStrideW, int kDilationH, int kDilationW, int kTop, int kLeft, int kWidth, int kPadding>
 struct QatPixels {
-  static constexpr int depth = kTapsH * kTapsW * kChannels, width = kWidth;
+  static constexpr int width = kWidth, depth = kTapsH * kTapsW * kChannels;
   static constexpr unsigned fill = (kPadding & 255) * 0x01010101u;
+  QatSize<kBatch> batch;
+  QatSize<kHeight> height;
+  QatSize<kWide> wide;
+  QatSize<kOutH> out_h;
+  QatSize<kOutW> out_w;
+  QAT_DEVICE_MEMBER QatPixels(int batch_, int height_, int wide_, int out_h_, int out_w_)
+      : batch(batch_), height(height_), wide(wide_), out_h(out_h_), out_w(out_w_) {}
   struct Row { bool inside; int start, y, x; };
-  static QAT_DEVICE_MEMBER Row row(int m) {
-    int y = m / kOutW % kOutH * kStrideH - kTop, x = m % kOutW * kStrideW - kLeft, n = m / (kOutW * kOutH);
-    return {m < kBatch * kOutH * kOutW, ((n * kHeight + y) * kWide + x) * kChannels, y, x};
+  QAT_DEVICE_MEMBER Row row(int m) const {
+    int y = m / out_w % out_h * kStrideH - kTop, x = m % out_w * kStrideW - kLeft, n = m / (out_w * out_h);
+    return {m < batch * out_h * out_w, ((n * height + y) * wide + x) * kChannels, y, x};
   }
-  static QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) {
+  QAT_DEVICE_MEMBER QatPlace find(const Row& row, int k, int& at) const {
     int tap = k / kChannels, dy = tap / kTapsW * kDilationH, dx = tap % kTapsW * kDilationW;
-    at = row.start + (dy * kWide + dx) * kChannels + k % kChannels;
+    at = row.start + (dy * wide + dx) * kChannels + k % kChannels;
     if (!row.inside || k >= depth) return kQatZero;
-    bool there = static_cast<unsigned>(row.y + dy) < kHeight && static_cast<unsigned>(row.x + dx) < kWide;
+    bool there = static_cast<unsigned>(row.y + dy) < static_cast<unsigned>(height) &&
+                 static_cast<unsigned>(row.x + dx) < static_cast<unsigned>(wide);
     return there ? kQatRead : kQatFill;
   }
 };
 
 // The 16 bytes from element k of a row on, in registers.
 template <class Source>
-QAT_DEVICE void qat_fetch(unsigned (&words)[4], const unsigned char* from, const typename Source::Row& row, int k) {
+QAT_DEVICE void qat_fetch(
+    unsigned (&words)[4], const unsigned char* from, const Source& source, const typename Source::Row& row, int k) {
   constexpr int kBytes = Source::width;
 #pragma unroll
   for (int i = 0; i < 4; i++) words[i] = 0;
 #pragma unroll
   for (int i = 0; i < 16; i += kBytes) {
     int at;
-    QatPlace place = Source::find(row, k + i, at);
+    QatPlace place = source.find(row, k + i, at);
     if (kBytes == 1) {
       unsigned byte = place == kQatRead ? from[at] : place == kQatFill ? Source::fill & 255 : 0;
       words[i / 4] |= byte << (8 * (i % 4));
@@ -70,10 +99,11 @@ QAT_DEVICE void qat_fetch(unsigned (&words)[4], const unsigned char* from, const
 
 // The same 16 bytes in shared memory, later where they can be copied.
 template <class Source>
-QAT_DEVICE void qat_load(unsigned char* to, const unsigned char* from, const typename Source::Row& row, int k) {
+QAT_DEVICE void qat_load(
+    unsigned char* to, const unsigned char* from, const Source& source, const typename Source::Row& row, int k) {
   if (Source::width == 1) {
     unsigned words[4];
-    qat_fetch<Source>(words, from, row, k);
+    qat_fetch(words, from, source, row, k);
 #pragma unroll
     for (int i = 0; i < 4; i++) reinterpret_cast<unsigned*>(to)[i] = words[i];
     return;
@@ -82,7 +112,7 @@ QAT_DEVICE void qat_load(unsigned char* to, const unsigned char* from, const typ
 #pragma unroll
   for (int i = 0; i < 16; i += kBytes) {
     int at;
-    QatPlace place = Source::find(row, k + i, at);
+    QatPlace place = source.find(row, k + i, at);
     if (Source::fill != 0 && place == kQatFill) {
 #pragma unroll
       for (int word = 0; word < kBytes; word += 4) *reinterpret_cast<unsigned*>(to + i + word) = Source::fill;
@@ -106,30 +136,33 @@ QAT_DEVICE int qat_chunk(int row, int c) { return row * 64 + ((c ^ ((row >> 1) &
 template <class Tile, class Source, int kRows>
 struct QatLoader {
   static constexpr int step = Tile::threads / 4, count = kRows / step;
+  const Source& source;
   typename Source::Row rows[count];
-  QAT_DEVICE_MEMBER QatLoader(int first) {
+  QAT_DEVICE_MEMBER QatLoader(const Source& source_, int first) : source(source_) {
 #pragma unroll
-    for (int i = 0; i < count; i++) rows[i] = Source::row(first + qat_thread() / 4 + i * step);
+    for (int i = 0; i < count; i++) rows[i] = source.row(first + qat_thread() / 4 + i * step);
   }
   QAT_DEVICE_MEMBER void operator()(unsigned char* to, const unsigned char* from, int k) const {
     int row = qat_thread() / 4, c = qat_thread() % 4;
 #pragma unroll
     for (int i = 0; i < count; i++)
-      qat_load<Source>(to + qat_chunk(row + i * step, c), from, rows[i], k * Tile::depth + c * 16);
+      qat_load(to + qat_chunk(row + i * step, c), from, source, rows[i], k * Tile::depth + c * 16);
   }
 };
 
 // The tile of sums whose first row and column these are, in shared[row * line + column]; behind the tile,
 // where asked for, the sums of the columns of `right`, then those of the rows of `left`.
-template <class Tile, class LeftRows, class RightRows, class Left, class Right, bool kSumRight, bool kSumLeft>
-QAT_DEVICE void qat_product(int* shared, const void* left_data, const void* right_data, int m0, int n0) {
+template <class Tile, class Left, class Right, bool kSumRight, bool kSumLeft, class LeftRows, class RightRows>
+QAT_DEVICE void qat_product(
+    int* shared, const void* left_data, const void* right_data, int m0, int n0, const LeftRows& left_rows,
+    const RightRows& right_rows) {
   unsigned char* ring = reinterpret_cast<unsigned char*>(shared);
   const unsigned char *from_left = static_cast<const unsigned char*>(left_data),
                       *from_right = static_cast<const unsigned char*>(right_data);
-  constexpr int kSteps = (LeftRows::depth + Tile::depth - 1) / Tile::depth;
+  const int steps = (left_rows.depth + Tile::depth - 1) / Tile::depth;
   constexpr int kLeftBytes = Tile::rows * Tile::depth, kSlot = kLeftBytes + Tile::columns * Tile::depth;
-  const QatLoader<Tile, LeftRows, Tile::rows> left(m0);
-  const QatLoader<Tile, RightRows, Tile::columns> right(n0);
+  const QatLoader<Tile, LeftRows, Tile::rows> left(left_rows, m0);
+  const QatLoader<Tile, RightRows, Tile::columns> right(right_rows, n0);
   const int lane = qat_thread() % 32, warp = qat_thread() / 32;
   const int row = warp / Tile::warps_n * Tile::m * 16, column = warp % Tile::warps_n * Tile::n * 8;
 
@@ -149,7 +182,7 @@ QAT_DEVICE void qat_product(int* shared, const void* left_data, const void* righ
 
 #pragma unroll
   for (int k = 0; k < Tile::stages - 1; k++) {
-    if (k < kSteps) {
+    if (k < steps) {
       left(ring + k * kSlot, from_left, k);
       right(ring + k * kSlot + kLeftBytes, from_right, k);
     }
@@ -157,10 +190,10 @@ QAT_DEVICE void qat_product(int* shared, const void* left_data, const void* righ
   }
   int reads = 0, writes = Tile::stages - 1;
 #pragma unroll 1
-  for (int k = 0; k < kSteps; k++) {
+  for (int k = 0; k < steps; k++) {
     qat_wait<Tile::stages - 2>();
     qat_barrier();
-    if (k + Tile::stages - 1 < kSteps) {
+    if (k + Tile::stages - 1 < steps) {
       left(ring + writes * kSlot, from_left, k + Tile::stages - 1);
       right(ring + writes * kSlot + kLeftBytes, from_right, k + Tile::stages - 1);
     }

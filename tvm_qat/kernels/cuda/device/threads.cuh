@@ -22,11 +22,12 @@ QAT_DEVICE float qat_greatest_of_warp(float x) {
 // Four neighbouring channels of a depthwise convolution at output pixel m: four taps at a time, their
 // bytes exchanged so that a word holds four taps of one channel.
 // weights : [channels / 4][groups of four taps][channel] words of four taps, zeros behind the last.
-template <class Pixels, int kChannels, int kTaps, class Byte>
-QAT_DEVICE void qat_depthwise(int* acc, const void* data, const int* weights, int m, int channel) {
+template <int kChannels, int kTaps, class Byte, class Pixels>
+QAT_DEVICE void qat_depthwise(
+    int* acc, const void* data, const int* weights, int m, int channel, const Pixels& pixels) {
   constexpr int kGroups = (kTaps + 3) / 4;
   const unsigned char* from = static_cast<const unsigned char*>(data);
-  const typename Pixels::Row row = Pixels::row(m);
+  const typename Pixels::Row row = pixels.row(m);
 #pragma unroll
   for (int e = 0; e < 4; e++) acc[e] = 0;
 #pragma unroll
@@ -35,7 +36,7 @@ QAT_DEVICE void qat_depthwise(int* acc, const void* data, const int* weights, in
 #pragma unroll
     for (int t = 0; t < 4; t++) {
       int at;
-      QatPlace place = Pixels::find(row, (group * 4 + t) * kChannels + channel, at);
+      QatPlace place = pixels.find(row, (group * 4 + t) * kChannels + channel, at);
       p[t] = place == kQatRead ? *reinterpret_cast<const unsigned*>(from + at) : place == kQatFill ? Pixels::fill : 0;
     }
     unsigned low = qat_permute(p[0], p[1], 0x5140), high = qat_permute(p[0], p[1], 0x7362);
