@@ -34,7 +34,7 @@ EMULATOR = Path(__file__).resolve().parents[1] / "cuda" / "emulator.h"
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 needs_nvcc = pytest.mark.skipif(cuda.find_nvcc() is None, reason="needs nvcc")
 
-_KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\(([^)]*)\) \{')
+KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\(([^)]*)\) \{')
 _SHARED = re.compile(r"extern __shared__ (?:alignas\(\d+\) |__align__\(\d+\) )?([\w ]+?) (\w+)\[\];")
 
 
@@ -55,8 +55,8 @@ class Emulated:
         self._planned = _planned(kernels.lower(folded, self.target), self.target)
         whole = kernels.finish(self.target)(kernels.lower(folded, self.target))
         self.source = source_of(whole, self.target)
-        self.launches = {found[1]: _launch(found) for found in _KERNEL.findall(self.source)}
-        self._library = _compiled(self.source, self.launches.values(), folder)
+        self.launches = {found[1]: _launch(found) for found in KERNEL.findall(self.source)}
+        self._library = ctypes.CDLL(str(compiled_source(self.source, folder)))
 
     def run(
         self, inputs: Sequence[Array], function: str = "main", early: bool = False, backwards: bool = False
@@ -120,23 +120,29 @@ def _launch(found: tuple[str, str, str]) -> Launch:
     return Launch(symbol, tuple(name.removesuffix("_ptr") for name in names), int(threads))
 
 
-def _compiled(source: str, launches: Any, folder: Path) -> ctypes.CDLL:
+def compiled_source(source: str, folder: Path, more: Sequence[str] = ()) -> Path:
+    """A library with a function `run_NAME` for each kernel, and with `more` of C++ behind them."""
     source = re.sub(r'extern "C" __global__ void __launch_bounds__\(\d+\) \w+\([^)]*\);\n', "", source)
-    runners = [_runner(*found) for found in _KERNEL.findall(source)]
+    runners = [_runner(*found) for found in KERNEL.findall(source)]
     source = _SHARED.sub(r"\1* \2 = (\1*)shared_memory;", source)
     source = re.sub(r'extern "C" __global__ void __launch_bounds__\(\d+\)', "static void", source)
-    parts = [f'#include "{EMULATOR}"', device_code(primitives=False), source, *runners]
+    parts = [f'#include "{EMULATOR}"', device_code(primitives=False), source, *runners, *more]
     (folder / "kernels.cpp").write_text("\n".join(parts))
     command = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-fwrapv", "-w",
                "-shared", "-fPIC", "-o", "kernels.so", "kernels.cpp"]  # fmt: skip
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
-    return ctypes.CDLL(str(folder / "kernels.so"))
+    return folder / "kernels.so"
+
+
+def types_of(parameters: str) -> list[str]:
+    """Of a kernel's parameters, as its source lists them."""
+    return [p.rsplit(" ", 1)[0].replace("__restrict__", "").strip() for p in parameters.split(",")]
 
 
 def _runner(_threads: str, symbol: str, parameters: str) -> str:
     """A C function that runs the kernel's whole grid."""
-    types = [p.rsplit(" ", 1)[0].replace("__restrict__", "").strip() for p in parameters.split(",")]
+    types = types_of(parameters)
     kept = "\n".join(f"static {t} {symbol}_p{i};" for i, t in enumerate(types))
     given = "".join(f", {t} p{i}" for i, t in enumerate(types))
     stored = " ".join(f"{symbol}_p{i} = p{i};" for i in range(len(types)))

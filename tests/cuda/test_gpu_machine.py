@@ -1,0 +1,106 @@
+"""Packages on a machine with a GPU, as far as that goes without one: TVM's runtime loads and runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvm_qat
+from tests.kernels.harness import expected, module_of
+from tests.kernels.linear_cases import conv_case
+from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
+from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
+from tvm_qat.kernels.cuda import products, tiles
+from tvm_qat.package import link
+
+pytestmark = [needs_compiler, needs_nvcc]
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "tvm_qat/data/demo/digits_cnn.onnx"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
+    return make_machine(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    with emulated_kernels(folder):
+        tvm_qat.compile(DEMO, TARGET).save(folder / "model.tar")
+    return folder
+
+
+def test_run_gives_the_bits_of_the_cpu(machine: GpuMachine, demo: Path, tmp_path: Path) -> None:
+    here = tvm_qat.compile(DEMO, "native")
+    inputs = here.random_inputs()
+    np.savez(tmp_path / "in.npz", **inputs)
+    words = ("-m", "tvm_qat", "run", str(demo / "model.tar"), "-i", "in.npz", "-o", "out.npz")
+    done = machine.python(*words, kernels=demo / "kernels.so", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as made:
+        for name, wanted in here.run(inputs).items():
+            assert made[name].tobytes() == wanted.tobytes(), name
+
+
+def test_a_machine_with_a_gpu_compiles_and_verifies(machine: GpuMachine, tmp_path: Path) -> None:
+    """Where TVM finds a driver it goes other ways than on a machine without one."""
+    script = f"""
+from pathlib import Path
+import tvm_qat
+from tests.support.gpu_machine import emulated_kernels
+
+target = {TARGET!r}
+here = tvm_qat.compile({str(DEMO)!r}, "native")
+inputs = here.random_inputs()
+wanted = here.run(inputs)["logits"].tobytes()
+with emulated_kernels(Path("package")):
+    package = tvm_qat.compile({str(DEMO)!r}, target)
+    package.save("model.tar")
+    for one in (package, tvm_qat.load("model.tar")):
+        assert one.run(inputs)["logits"].tobytes() == wanted
+    assert len(package.benchmark(inputs, repeat=2, number=1)) == 2
+
+with emulated_kernels(Path("verify")):
+    summary = tvm_qat.verify({str(DEMO)!r}, target=target, samples=1).to_json()["summary"]
+assert summary["passed"], summary
+compiled = summary["compiled_vs_reference"]
+assert compiled["elements"] > 10000 and compiled["layers"] > 10 and compiled["differing"] == 0, compiled
+"""
+    done = machine.python("-c", script, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_tile_of_more_than_48_kilobytes_is_launched(
+    machine: GpuMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "choose_tile", lambda *_: tiles.WIDE)
+    case = conv_case("1x1", np.random.default_rng(5), kernel=(1, 1), size=(12, 11), inner=70, outer=130)
+    mod = module_of([case])
+    main = mod["case0"].with_attr("global_symbol", "main")
+    with emulated_kernels(tmp_path):
+        tvm_qat.compile(type(mod)({"main": main}), TARGET).save(tmp_path / "model.tar")
+    package = tvm_qat.load(tmp_path / "model.tar")
+    np.savez(tmp_path / "in.npz", **dict(zip((i.name for i in package.inputs), case.inputs, strict=True)))
+    words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
+    done = machine.python(*words, kernels=tmp_path / "kernels.so", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as made:
+        np.testing.assert_array_equal(made[made.files[0]], expected(mod, 0, case))
+
+
+@pytest.mark.slow
+def test_ptx_under_the_name_of_source_is_not_run(
+    machine: GpuMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `label_as_ptx` is there for."""
+    monkeypatch.setattr(link, "label_as_ptx", lambda _file: None)
+    with emulated_kernels(tmp_path):
+        tvm_qat.compile(DEMO, TARGET).save(tmp_path / "model.tar")
+    words = ("-m", "tvm_qat", "run", "model.tar")
+    done = machine.python(*words, kernels=tmp_path / "kernels.so", folder=tmp_path)
+    assert done.returncode == 4 and "cannot be loaded" in done.stderr
