@@ -104,14 +104,16 @@ QAT_DEVICE void qat_barrier() { leave(kAtBarrier); }
 QAT_DEVICE void __syncthreads() { leave(kAtBarrier); }
 QAT_DEVICE int qat_thread() { return current->x; }
 
-QAT_DEVICE float of_lane(float x, int from) {
+template <class T>
+QAT_DEVICE T of_lane(T x, int from) {
   exchanged[warp()][lane()][0] = bits_of<uint32_t>(x);
   leave(kAtWarp);
-  float found = bits_of<float>(exchanged[warp()][from][0]);
+  T found = bits_of<T>(exchanged[warp()][from][0]);
   leave(kAtWarp);
   return found;
 }
 QAT_DEVICE float qat_swapped(float x, int bits) { return of_lane(x, lane() ^ bits); }
+QAT_DEVICE int qat_swapped(int x, int bits) { return of_lane(x, lane() ^ bits); }
 QAT_DEVICE float qat_from_lane(float x, int from) { return of_lane(x, from); }
 
 template <int kBytes>

@@ -51,8 +51,12 @@ def _bodies(ptx: str) -> dict[str, str]:
 @needs_nvcc
 def test_products_are_on_tensor_cores_and_depthwise_on_dp4a(package: tvm_qat.Package) -> None:
     bodies = _bodies(package.dumps["ptx"])
-    shown = [row for row in package.layers if row["kernel"] in ("mma_products", "dp4a_depthwise")]
-    instructions = {"mma_products": "mma.sync.aligned.m16n8k32.row.col.s32.", "dp4a_depthwise": "dp4a."}
+    instructions = {
+        "mma_products": "mma.sync.aligned.m16n8k32.row.col.s32.",
+        "dp4a_depthwise": "dp4a.",
+        "dp4a_few_rows": "dp4a.",
+    }
+    shown = [row for row in package.layers if row["kernel"] in instructions]
     assert {row["kernel"] for row in shown} == set(instructions)
     for row in shown:
         (function,) = row["functions"]
@@ -100,6 +104,21 @@ def test_before_sm_80_all_products_are_on_dp4a(tmp_path: Path) -> None:
             assert "dp4a." in bodies[f"{row['functions'][0]}_kernel"], row["name"]
     assert ".target sm_75" in package.dumps["ptx"] and "mma.sync" not in package.dumps["ptx"]
     assert set(_ptxas(package.dumps["ptx"], tmp_path)) == {("0", "0", "0")}
+
+
+@needs_nvcc
+@pytest.mark.parametrize("rows", [1, 8])
+def test_few_rows_read_weights_in_pieces_of_16_bytes(rows: int, tmp_path: Path) -> None:
+    """Those of one turn before the first of their products, whether sizes are whole or not."""
+    rng = np.random.default_rng(0)
+    options: dict[str, Any] = {"kernel": (1, 1), "padding": (0,) * 4, "size": (1, 1), "batch": rows}
+    cases = [conv_case(f"{k}", rng, inner=k, outer=1000, **options) for k in (2048, 1021)]
+    ptx = _ptx_of(module_of(cases), TARGET)
+    for body in _bodies(ptx).values():
+        first = body[: body.index("dp4a.")]
+        assert first.count("ld.global.nc.v4.u32") >= 2 and "shfl.sync.bfly" in body
+    assert ".local" not in ptx and "mma.sync" not in ptx
+    assert _ptxas(ptx, tmp_path) == [("0", "0", "0")] * 2
 
 
 def _ptx_of(mod: IRModule, target: Any) -> str:

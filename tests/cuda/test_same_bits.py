@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -128,11 +129,44 @@ def test_every_tile_adds_up_what_it_should(
             assert np.array_equal(have, wanted), (one.name, early)
 
 
+_DENSE: dict[str, Any] = {"kernel": (1, 1), "padding": (0,) * 4, "size": (1, 1)}
+
+
+def test_few_rows_are_added_up_by_warps(tmp_path: Path) -> None:
+    """One lane and 32 along the depth, one to four columns a lane, depth shared or not, rests of all."""
+    rng = np.random.default_rng(4)
+    sizes = [
+        (1, 2048, 440),
+        (1, 1280, 10),
+        (8, 768, 36),
+        (1, 16, 300),
+        (3, 9, 37),
+        (5, 513, 31),
+        (2, 48, 260),
+    ]
+    cases = [
+        *(
+            conv_case(f"{m} {k} {n}", rng, batch=m, inner=k, outer=n, **_DENSE)
+            for m, k, n in (*sizes, (1, 1, 1))
+        ),
+        conv_case("taps", rng, size=(4, 4), stride=2, inner=64, outer=96, data="int8", zero=-7),
+        conv_case("odd taps", rng, size=(3, 4), stride=2, inner=5, outer=33, zero=200),
+    ]
+    mod = module_of(cases)
+    machine = Emulated(mod, tmp_path)
+    used = re.findall(r"QatThinTile<(\d+), (\d+), (\d+), (\d+), (\d+)>", machine.source)
+    assert len(used) == len(cases)
+    assert {t[1] for t in used} == {"1", "4"} and {t[4] for t in used} == {"1", "2", "4"}
+    for i, one in enumerate(cases):
+        (have,) = machine.run(one.inputs, f"case{i}", backwards=bool(i % 2))
+        assert np.array_equal(have, expected(mod, i, one)), one.name
+
+
 def _attention(
-    left: str, right: str, zeros: tuple[int, int], transposed: bool
+    left: str, right: str, zeros: tuple[int, int], transposed: bool, rows: int = 37
 ) -> tuple[IRModule, list[Array]]:
     rng = np.random.default_rng(5)
-    a = integers(rng, left, 2, 3, 37, 32)
+    a = integers(rng, left, 2, 3, rows, 32)
     b = integers(rng, right, *((2, 70, 3, 32) if transposed else (2, 3, 32, 70)))
     builder = BlockBuilder()
     x, y = (Var(name, TensorType(v.shape, str(v.dtype))) for name, v in (("x", a), ("y", b)))
@@ -144,7 +178,9 @@ def _attention(
     return builder.get(), [a, b]
 
 
-@pytest.mark.parametrize("target", [TARGET, OLDER], ids=["mma", "dp4a"])
+@pytest.mark.parametrize(
+    ("target", "rows"), [(TARGET, 37), (OLDER, 37), (TARGET, 5)], ids=["mma", "dp4a", "few rows"]
+)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(
     ("left", "right", "zeros"),
@@ -156,11 +192,13 @@ def _attention(
     ],
 )
 def test_products_of_two_tensors(
-    left: str, right: str, zeros: tuple[int, int], transposed: bool, target: Any, tmp_path: Path
+    left: str, right: str, zeros: tuple[int, int], transposed: bool, target: Any, rows: int, tmp_path: Path
 ) -> None:
-    mod, (a, b) = _attention(left, right, zeros, transposed)
+    mod, (a, b) = _attention(left, right, zeros, transposed, rows)
     folded = pipeline.run(mod)
-    (have,) = Emulated(folded, tmp_path, target).run([a, b])
+    machine = Emulated(folded, tmp_path, target)
+    assert ("qat_thin<" in machine.source) == (rows == 5 and transposed)
+    (have,) = machine.run([a, b])
     b = b.transpose(0, 2, 3, 1) if transposed else b
     wanted = (a.astype(np.int64) - zeros[0]) @ (b.astype(np.int64) - zeros[1])
     assert np.array_equal(have, wanted)

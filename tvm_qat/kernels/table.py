@@ -86,6 +86,7 @@ _ELEMENTWISE = (*_of_kind("pointwise", "boundary", "training"), *FLOAT_TERMS)
 
 KERNELS: tuple[KernelRow, ...] = (
     *map(_dot_row, (*DOT_PRODUCTS, *ARM_DOT_PRODUCTS)),
+    KernelRow("dp4a_few_rows", _of_kind("linear"), cuda.of_few_rows, cuda.build_thin_products, "dp4a"),
     KernelRow("mma_products", _of_kind("linear"), cuda.on_tensor_cores, cuda.build_products, "mma.sync"),
     KernelRow("dp4a_products", _of_kind("linear"), cuda.by_dp4a, cuda.build_dot_products, "dp4a"),
     KernelRow("dp4a_depthwise", _of_kind("linear"), cuda.of_depthwise, cuda.build_depthwise, "dp4a"),

@@ -13,8 +13,11 @@ from typing import Any
 
 from tvm_qat.ir import shape_of, tvm
 from tvm_qat.kernels import expressions as ex
+from tvm_qat.kernels.builder import Symbols
 from tvm_qat.kernels.cuda.sums import SumsPlan
 from tvm_qat.kernels.expressions import PrimExpr
+from tvm_qat.kernels.fused import Fused
+from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.operands import is_one
 
 _tir = tvm.tirx
@@ -30,7 +33,7 @@ def left_rows(plan: SumsPlan, rows: Any) -> PrimExpr:
         return pixels_under_taps(plan)
     if not plan.lead:
         return _matrix(rows, spec.inner, spec.inner, 1, [])
-    *batch, row, inner = strides(plan, 0)
+    *batch, row, inner = strides(plan.fused, plan.symbols, 0)
     return _matrix(rows, spec.inner, row, inner, batch)
 
 
@@ -39,15 +42,26 @@ def right_rows(plan: SumsPlan, columns: Any) -> PrimExpr:
     if plan.weights is not None:
         depth = plan.weight.shape[-1]
         return _matrix(columns, depth, depth, 1, [])
-    *batch, first, second = strides(plan, 1)
-    inner, column = (second, first) if plan.spec.kernel_layout == "OI" else (first, second)
+    *batch, column, inner = _of_right(plan.fused, plan.symbols, plan.spec)
     return _matrix(columns, plan.spec.inner, column, inner, batch)
 
 
-def strides(plan: SumsPlan, side: int) -> list[Any]:
+def right_in_words(fused: Fused, symbols: Symbols, spec: LinearSpec) -> bool:
+    """Whether weights that are known at run time follow one another along the depth, in whole words."""
+    *batch, column, inner = _of_right(fused, symbols, spec)
+    return _unit(spec.inner, column, inner, batch) > 1
+
+
+def _of_right(fused: Fused, symbols: Symbols, spec: LinearSpec) -> list[Any]:
+    """Strides of weights that are known at run time: leading axes, columns, depth."""
+    *batch, first, second = strides(fused, symbols, 1)
+    return [*batch, first, second] if spec.kernel_layout == "OI" else [*batch, second, first]
+
+
+def strides(fused: Fused, symbols: Symbols, side: int) -> list[Any]:
     """Elements between neighbours along the axes of an operand of the anchor, 0 where it has one only."""
-    origin, axes = plan.fused.origin(plan.fused.anchor.args[side])
-    sizes = plan.symbols.shape(shape_of(origin) or ())
+    origin, axes = fused.origin(fused.anchor.args[side])
+    sizes = symbols.shape(shape_of(origin) or ())
     steps: list[Any] = [0] * len(sizes)
     step: Any = 1
     for axis in reversed(range(len(sizes))):
@@ -69,10 +83,15 @@ def pixels_under_taps(plan: SumsPlan) -> PrimExpr:
 
 
 def _matrix(rows: Any, depth: Any, stride: Any, step: Any, others: list[Any]) -> PrimExpr:
-    """others : strides of the axes that lead to the matrix; copies must begin at whole units."""
+    return _value("QatMatrix", (rows, depth, stride, step), (_unit(depth, stride, step, others),))
+
+
+def _unit(depth: Any, stride: Any, step: Any, others: list[Any]) -> int:
+    """Bytes of a row that are copied at once. others : strides of the axes that lead to the matrix;
+    copies must begin at whole units."""
     units = [_factor(size) for size in (depth, stride, *others)]
     neighbours = (isinstance(step, int) and step == 1) or (isinstance(depth, int) and depth == 1)
-    return _value("QatMatrix", (rows, depth, stride, step), (_width(math.gcd(*units)) if neighbours else 1,))
+    return _width(math.gcd(*units)) if neighbours else 1
 
 
 def _value(name: str, sizes: Sequence[Any], fixed: Sequence[int]) -> PrimExpr:

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tvm_qat.ir import tvm
+from tvm_qat.ir import is_const, tvm
 from tvm_qat.kernels import expressions as ex
-from tvm_qat.kernels.builder import Kernel, prim_func, tb
-from tvm_qat.kernels.cuda.operand_rows import CHUNK, left_rows, pixels_under_taps, right_rows
+from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
+from tvm_qat.kernels.cuda.operand_rows import CHUNK, left_rows, pixels_under_taps, right_in_words, right_rows
 from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_four, store_sum
-from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums
+from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums, suits_products
 from tvm_qat.kernels.cuda.threads import one_for_each
-from tvm_qat.kernels.cuda.tiles import Tile, choose_dot_tile, choose_tile
+from tvm_qat.kernels.cuda.tiles import FEW, Tile, choose_dot_tile, choose_thin_tile, choose_tile
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_places import matrix_place
+from tvm_qat.kernels.linear_plan import spec_of
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import product
 from tvm_qat.kernels.operands import Site
@@ -40,11 +41,29 @@ def build_dot_products(fused: Fused, _target: Any) -> Kernel:
     return _build(fused, choose_dot_tile)
 
 
-def _build(fused: Fused, choose: Callable[[int, int, int], Tile]) -> Kernel:
+def build_thin_products(fused: Fused, _target: Any) -> Kernel:
+    """The same for few rows."""
+    return _build(fused, choose_thin_tile)
+
+
+def suits_thin_products(fused: Fused) -> bool:
+    """Few rows, and weights that follow one another along the depth in whole words."""
+    if not suits_products(fused):
+        return False
+    symbols = Symbols()
+    spec, lead = spec_of(fused, symbols)
+    results = product(fused.shape)
+    if not (isinstance(results, int) and isinstance(spec.inner, int)):
+        return False
+    packed = not lead and is_const(fused.anchor.args[1])
+    return results <= FEW * spec.outer * product(lead) and (packed or right_in_words(fused, symbols, spec))
+
+
+def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel:
     plan = plan_sums(fused, _by_rows)
-    rows, columns = product(pixels(plan)), plan.spec.outer
+    rows, columns, spec = product(pixels(plan)), plan.spec.outer, plan.spec
     batch = product(plan.lead)
-    tile = choose(rows, columns, batch)
+    tile = choose(rows, columns, math.prod(spec.kernel) * spec.inner, batch)
     down, across = tile.blocks(rows, columns)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
@@ -114,7 +133,7 @@ def _finish(
 ) -> None:  # fmt: skip
     """The epilogue of a part, four neighbouring channels of a row for each thread and turn."""
     fours, height = tile.columns // 4, tile.rows // tile.parts
-    with tb.serial(0, height * fours // tile.threads, unroll=False) as turn:
+    with tb.serial(0, -(-height * fours // tile.threads), unroll=False) as turn:
         position = turn * tile.threads + thread
         row, column = tb.Bind(position // fours), tb.Bind(position % fours * 4)
         m, channel = tb.Bind(first[0] + part * height + row), tb.Bind(first[1] + column)
@@ -123,7 +142,10 @@ def _finish(
             value = _centred(plan, tile, buffers, shared, row, column + e)
             return begun(plan, buffers, channel + e, value)
 
-        with tb.If(_tir.And(m < sizes[0], channel < sizes[1])), tb.Then():
+        inside = [m < sizes[0], channel < sizes[1]]
+        if height * fours % tile.threads:
+            inside.append(row < height)
+        with tb.If(_tir.all(*inside)), tb.Then():
             if sizes[1] % 4 == 0:
                 places = [output_place(plan, n, m, channel + e) for e in range(4)]
                 store_four(plan, buffers, out, places, [total(e) for e in range(4)])

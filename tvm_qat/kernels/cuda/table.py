@@ -14,7 +14,13 @@ from tvm_qat.kernels.cuda.pointwise import (
     softmax_row,
     sum_on_threads,
 )
-from tvm_qat.kernels.cuda.products import build_depthwise, build_dot_products, build_products
+from tvm_qat.kernels.cuda.products import (
+    build_depthwise,
+    build_dot_products,
+    build_products,
+    build_thin_products,
+    suits_thin_products,
+)
 from tvm_qat.kernels.cuda.rows import each_row
 from tvm_qat.kernels.cuda.sums import suits_depthwise, suits_products
 from tvm_qat.kernels.fused import Fused
@@ -50,6 +56,10 @@ def by_dp4a(fused: Fused, target: Any) -> bool:
     return is_cuda(target) and suits_products(fused)
 
 
+def of_few_rows(fused: Fused, target: Any) -> bool:
+    return is_cuda(target) and suits_thin_products(fused)
+
+
 def of_depthwise(fused: Fused, target: Any) -> bool:
     return is_cuda(target) and suits_depthwise(fused)
 
@@ -57,6 +67,6 @@ def of_depthwise(fused: Fused, target: Any) -> bool:
 __all__ = [
     "CUDA", "build_concatenate", "build_cuda_avg_pool", "build_cuda_mean", "build_cuda_rows",
     "build_cuda_softmax", "build_depthwise", "build_dot_products", "build_elementwise", "build_max_pool",
-    "build_plain_sums", "build_products", "by_dp4a", "instruction_of", "is_cuda", "of_depthwise",
-    "on_tensor_cores",
+    "build_plain_sums", "build_products", "build_thin_products", "by_dp4a", "instruction_of", "is_cuda",
+    "of_depthwise", "of_few_rows", "on_tensor_cores",
 ]  # fmt: skip

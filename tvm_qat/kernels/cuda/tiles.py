@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 _DEPTH = 64
+_WARPS = 8
 _TENSOR_CORES, _DOTS = 108, 40
 """Multiprocessors of a GPU with and without the instruction (A100, T4): with fewer blocks some are idle."""
 
@@ -53,17 +54,49 @@ def dot_tile(down: int, across: int) -> Tile:
     return Tile(rows, columns, 32 * down * across, words, line, "qat_dots", text, parts=down, held=80)
 
 
+def thin_tile(rows: int, each: int, lanes: int, split: int) -> Tile:
+    """dp4a for few rows: `lanes` of a warp along the depth, `each` columns a lane, warps / split of them."""
+    across = _WARPS // split
+    columns = each * (32 // lanes) * across
+    words = split * (rows * columns + columns + rows)
+    text = f"QatThinTile<{rows}, {each}, {lanes}, {across}, {split}>"
+    return Tile(rows, columns, 32 * _WARPS, words, columns, "qat_thin", text)
+
+
 WIDE, TALL, SMALL = mma_tile(128, 128, (2, 2)), mma_tile(128, 64, (4, 1)), mma_tile(64, 64, (2, 2))
 DOT_WIDE, DOT_TALL, DOT_SMALL = dot_tile(4, 2), dot_tile(4, 1), dot_tile(2, 1)
 
 
-def choose_tile(rows: int, columns: int, batch: int) -> Tile:
+def choose_tile(rows: int, columns: int, _depth: int, batch: int) -> Tile:
     """The largest tile for tensor cores that gives every multiprocessor something to do."""
     tile = WIDE if columns > TALL.columns else TALL
     return tile if batch * math.prod(tile.blocks(rows, columns)) >= _TENSOR_CORES else SMALL
 
 
-def choose_dot_tile(rows: int, columns: int, batch: int) -> Tile:
+def choose_dot_tile(rows: int, columns: int, _depth: int, batch: int) -> Tile:
     """The same for dp4a."""
     tile = DOT_WIDE if columns > DOT_TALL.columns else DOT_TALL
     return tile if batch * math.prod(tile.blocks(rows, columns)) >= _DOTS else DOT_SMALL
+
+
+FEW = 8
+"""Rows up to which weights are read once by `thin_tile`; the least tile for tensor cores has 64."""
+
+
+def choose_thin_tile(rows: int, columns: int, depth: int, batch: int) -> Tile:
+    """Lanes along the depth as far as it reaches, then blocks for every multiprocessor.
+
+    A lane that reads several columns reads the data once for them, but there are fewer warps. Where
+    warps are still left over, they share the depth.
+    """
+    pieces = -(-depth // 16)
+    lanes = min(32, 1 << (pieces - 1).bit_length())
+    each, turns = 4 if 2 * rows <= FEW else 2, -(-pieces // lanes)
+    while each > 1 and columns * batch < each * 32 // lanes * _TENSOR_CORES:
+        each //= 2
+    of_warp, split = each * 32 // lanes, 1
+    while 2 * split <= min(_WARPS, turns, 2 * of_warp):  # and no tile is below four columns
+        if -(-columns * split // (of_warp * _WARPS)) * batch >= 2 * _TENSOR_CORES:
+            break
+        split *= 2
+    return thin_tile(rows, each, lanes, split)

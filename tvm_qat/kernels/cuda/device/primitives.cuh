@@ -22,6 +22,7 @@ QAT_DEVICE int qat_thread() { return threadIdx.x; }
 
 // The value of the lane whose number differs in these bits, and of one lane.
 QAT_DEVICE float qat_swapped(float x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
+QAT_DEVICE int qat_swapped(int x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
 QAT_DEVICE float qat_from_lane(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 // kBytes (4, 8 or 16) from global to shared memory, later; zeros where `inside` is false.
