@@ -13,6 +13,7 @@ import numpy as np
 
 from tvm_qat import compiler
 from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, const, tvm
+from tvm_qat.package.cuda import find_device, find_nvcc
 from tvm_qat.package.link import find_linker
 from tvm_qat.package.target import host_features, host_platform
 from tvm_qat.qnn import build as qnn
@@ -56,6 +57,8 @@ def examine() -> Iterator[Finding]:
     yield Finding("LLVM", str(tvm.target.codegen.llvm_version_major()))
     yield from _machine()
     yield _linker()
+    yield _nvcc()
+    yield _gpu()
     yield from (_optional(name, use) for name, use in _OPTIONAL.items())
     if all(finding.state == "ok" for finding in needed):
         yield _self_test()
@@ -95,6 +98,22 @@ def _linker() -> Finding:
         return Finding("linker", " ".join(linker))
     remedy = "packages hold LLVM IR and are compiled when they are loaded; a C compiler makes loading faster"
     return Finding("linker", "none", "missing", remedy)
+
+
+def _nvcc() -> Finding:
+    command = find_nvcc()
+    if command is not None:
+        return Finding("nvcc", command)
+    remedy = "only compiling for an NVIDIA GPU needs it: install the CUDA toolkit or set NVCC"
+    return Finding("nvcc", "none", "missing", remedy)
+
+
+def _gpu() -> Finding:
+    device = find_device()
+    if device is not None:
+        return Finding("NVIDIA GPU", f"{device.device_name}, compute capability {device.compute_version}")
+    remedy = "only running packages for one needs it: a driver, and CUDA's libcudart for TVM's runtime"
+    return Finding("NVIDIA GPU", "none, or no driver", "missing", remedy)
 
 
 def _optional(name: str, use: str) -> Finding:

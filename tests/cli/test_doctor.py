@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,16 @@ def test_a_sound_installation_passes(call: Call):
     document = json.loads(result.out)
     assert result.code == 0 and document["ok"]
     found = {finding["name"]: finding for finding in document["findings"]}
-    assert {"python", "apache-tvm", "apache-tvm-ffi", "LLVM", "processor", "linker", "threads"} <= set(found)
+    assert {
+        "python",
+        "apache-tvm",
+        "apache-tvm-ffi",
+        "LLVM",
+        "processor",
+        "linker",
+        "threads",
+        "nvcc",
+    } <= set(found)
     assert found["self-test"]["state"] == "ok"
 
 
@@ -60,3 +70,14 @@ def test_an_optional_package_comes_with_its_pip_command(monkeypatch: pytest.Monk
 def test_a_missing_linker_is_no_fault(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(doctor, "find_linker", lambda: None)
     assert doctor._linker().state == "missing"
+
+
+def test_nvcc_and_a_gpu_are_worth_knowing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NVCC", "/nowhere/nvcc -ccbin g++")
+    monkeypatch.setattr(doctor, "find_device", lambda: None)
+    assert [doctor._nvcc().state, doctor._gpu().state] == ["missing", "missing"]
+    monkeypatch.setenv("NVCC", "sh -c nvcc")
+    gpu = SimpleNamespace(device_name="NVIDIA H200", compute_version="9.0")
+    monkeypatch.setattr(doctor, "find_device", lambda: gpu)
+    assert doctor._nvcc() == doctor.Finding("nvcc", "sh -c nvcc")
+    assert doctor._gpu() == doctor.Finding("NVIDIA GPU", "NVIDIA H200, compute capability 9.0")

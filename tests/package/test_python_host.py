@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
+import tarfile
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -36,3 +40,27 @@ def test_it_runs_a_package_without_the_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(tmp_path / "out.npz") as outputs:
         np.testing.assert_array_equal(outputs["result"], package.run(data)["result"])
+
+
+def _run(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(HOST), "model.tar", "in.npz", "out.npz"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(find_library("cuda") is not None, reason="there is a driver")
+def test_without_a_driver_one_line_says_so(tmp_path: Path) -> None:
+    compile(integer_module(batch=2), "native").save(tmp_path / "model.tar")
+    with tarfile.open(tmp_path / "model.tar") as tar:
+        members = {member.name: tar.extractfile(member) for member in tar}
+        data = {name: file.read() for name, file in members.items() if file is not None}
+    meta = json.loads(data["meta.json"]) | {"target": {"kind": "cuda", "arch": "sm_90"}}
+    with tarfile.open(tmp_path / "model.tar", "w") as tar:
+        for name, content in (data | {"meta.json": json.dumps(meta).encode()}).items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    np.savez(tmp_path / "in.npz")
+    done = _run(tmp_path)
+    assert done.returncode == 5
+    assert done.stderr.startswith("run_package: this machine has no NVIDIA driver: libcuda.so.1")
+    assert done.stderr.count("\n") == 1

@@ -36,19 +36,21 @@ _LABEL, _NEW_LABEL = b"cuda", b"ptxt"
 
 
 def find_nvcc() -> str | None:
-    """`$NVCC`, or nvcc on PATH, or where NVIDIA's packages put it."""
+    """The command `$NVCC`, or nvcc on PATH, or where NVIDIA's packages put it; None if it is not there."""
     usual = "/usr/local/cuda/bin/nvcc"
-    return os.environ.get("NVCC") or shutil.which("nvcc") or (usual if os.access(usual, os.X_OK) else None)
+    command = os.environ.get("NVCC") or shutil.which("nvcc") or usual
+    return command if shutil.which(shlex.split(command)[0]) else None
 
 
 def check_nvcc(target: Any) -> None:
     """Raise MissingDependencyError if code for `target` needs an nvcc that is not there."""
     if not is_cuda(target):
         return
-    command = shlex.split(find_nvcc() or "nvcc")
-    if shutil.which(command[0]) is None:
+    found = find_nvcc()
+    if found is None:
         remedy = "install the CUDA toolkit (Debian: apt-get install nvidia-cuda-toolkit) or set NVCC"
         raise MissingDependencyError(located("target kind cuda: nvcc was not found", remedy=remedy))
+    command = shlex.split(found)
     wanted, known = _number(str(target.attrs["arch"])), _architectures(command)
     if known and wanted not in known:
         range_ = f"sm_{min(known)} to sm_{max(known)}"
@@ -138,10 +140,16 @@ def _places(data: bytes, word: bytes) -> Iterator[int]:
         at = data.find(word, at + 1)
 
 
+def find_device() -> Any | None:
+    """The first GPU, or None where TVM finds no driver or GPU."""
+    device = tvm.cuda(0)
+    return device if tvm.runtime.enabled("cuda") and device.exist else None
+
+
 def require_device() -> Any:
     """The first GPU; MissingDependencyError where TVM finds none."""
-    device = tvm.cuda(0)
-    if not tvm.runtime.enabled("cuda") or not device.exist:
+    device = find_device()
+    if device is None:
         reason = "the package is for CUDA, and TVM finds no driver or GPU on this machine"
         remedy = "run it on a machine with an NVIDIA driver, or compile it for --target native"
         raise MissingDependencyError(located(reason, remedy=remedy))
