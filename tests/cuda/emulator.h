@@ -112,9 +112,8 @@ QAT_DEVICE T of_lane(T x, int from) {
   leave(kAtWarp);
   return found;
 }
-QAT_DEVICE float qat_swapped(float x, int bits) { return of_lane(x, lane() ^ bits); }
-QAT_DEVICE int qat_swapped(int x, int bits) { return of_lane(x, lane() ^ bits); }
-QAT_DEVICE float qat_from_lane(float x, int from) { return of_lane(x, from); }
+template <class T> QAT_DEVICE T qat_swapped(T x, int bits) { return of_lane(x, lane() ^ bits); }
+template <class T> QAT_DEVICE T qat_from_lane(T x, int from) { return of_lane(x, from); }
 
 template <int kBytes>
 QAT_DEVICE void qat_copy(void* to, const void* from, bool inside) {

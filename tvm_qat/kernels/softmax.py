@@ -6,8 +6,8 @@ By a float32 division (`qnn.pointwise.softmax`), or by LiteRT's fixed-point reci
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,13 +55,11 @@ RowOf: TypeAlias = Callable[
 ]
 """(profile, place, length, data, table, finish(place, share)): all of one row."""
 
-EachRow: TypeAlias = Callable[[list[Any], int], AbstractContextManager[tuple[PrimExpr, ...]]]
-"""(other axes, length) -> a loop over the places of rows in them."""
+Rows: TypeAlias = Callable[[list[Any], int], AbstractContextManager[tuple[tuple[PrimExpr, ...], RowOf]]]
+"""(other axes, length) -> a loop over the places of rows in them, and what does a row."""
 
 
-def build_softmax(
-    fused: Fused, _target: Any, each_row: EachRow | None = None, row: RowOf | None = None
-) -> Kernel:
+def build_softmax(fused: Fused, _target: Any, rows: Rows | None = None) -> Kernel:
     """Softmax over one axis of known length."""
     call, operands = fused.anchor, Operands()
     source, output = require_params(call, "input"), require_params(call, "output")
@@ -81,16 +79,18 @@ def build_softmax(
             tb.buffer_store(out, value, list(index))
 
         others = plain_shape([*out.shape[:axis], *out.shape[axis + 1 :]])
-        with (each_row or _each_row)(others, length) as at:
+        with (rows or _rows)(others, length) as (at, row):
             place = lambda i: (*at[:axis], i, *at[axis:])  # noqa: E731
-            (row or _row)(profile, place, length, buffers[data.name], buffers[powers.name], finish)
+            row(profile, place, length, buffers[data.name], buffers[powers.name], finish)
 
-    memory = "global" if row is None else "local"
+    memory = "global" if rows is None else "local"
     return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, memory)
 
 
-def _each_row(others: list[Any], length: int) -> AbstractContextManager[tuple[PrimExpr, ...]]:
-    return loops(others, worth_threads((*others, length)))
+@contextmanager
+def _rows(others: list[Any], length: int) -> Iterator[tuple[tuple[PrimExpr, ...], RowOf]]:
+    with loops(others, worth_threads((*others, length))) as at:
+        yield at, _row
 
 
 def _by_division(source: QParams, output: QParams, length: int, operands: Operands) -> Profile:

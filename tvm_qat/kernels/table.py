@@ -93,7 +93,7 @@ KERNELS: tuple[KernelRow, ...] = (
     KernelRow("threads_sums", _of_kind("linear"), _any_cuda, cuda.build_plain_sums),
     KernelRow("threads_avg_pool", ("qnn.avg_pool",), _any_cuda, cuda.build_cuda_avg_pool),
     KernelRow("threads_mean", ("qnn.mean",), _any_cuda, cuda.build_cuda_mean),
-    KernelRow("threads_softmax", ("qnn.softmax",), _any_cuda, cuda.build_cuda_softmax),
+    KernelRow("warp_softmax", ("qnn.softmax",), _any_cuda, cuda.build_cuda_softmax),
     KernelRow("threads_concatenate", ("qnn.concatenate",), _any_cuda, cuda.build_concatenate),
     KernelRow("threads_max_pool", ("relax.nn.max_pool2d",), _any_cuda, cuda.build_max_pool),
     KernelRow("warp_rows", _ELEMENTWISE + ROW_OPERATORS, _of_warps, cuda.build_cuda_rows),

@@ -1,13 +1,12 @@
-"""Kernels of one thread an element: elementwise chains, transpositions, concatenation, pooling, softmax."""
+"""Kernels of one thread an element: elementwise chains, transpositions, concatenation, pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tvm_qat.ir import attrs_of, tvm
-from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
 from tvm_qat.kernels.cuda.threads import one_for_each, require_known
 from tvm_qat.kernels.elementwise import part_term
@@ -16,7 +15,6 @@ from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.loops import decode, plain_shape, product
 from tvm_qat.kernels.operands import Operands, Site
 from tvm_qat.kernels.reduction import Addends, Finish, addend
-from tvm_qat.kernels.softmax import Place, Profile
 from tvm_qat.kernels.terms import require_params
 from tvm_qat.qnn.params import concat_params
 
@@ -104,28 +102,3 @@ def sum_on_threads(
         with addends.each(index) as tap:
             tb.buffer_store(acc, acc[0] + addend(addends, data, index, tap, dtype, zero), [0])
         finish(index, acc[0])
-
-
-def softmax_row(
-    profile: Profile, place: Place, length: int, data: Any, table: Any,
-    finish: Callable[[tuple[PrimExpr, ...], PrimExpr], None],
-) -> None:  # fmt: skip
-    """A row by one thread, which looks powers up anew instead of keeping them."""
-    greatest, total = (tb.alloc_buffer((1,), "int32", scope="local", layout=None) for _ in range(2))
-    tb.buffer_store(greatest, ex.int32(-(2**31)), [0])
-    tb.buffer_store(total, ex.int32(0), [0])
-
-    def power(i: PrimExpr) -> PrimExpr:
-        return table[greatest[0] - ex.cast(data[place(i)], "int32")]
-
-    with tb.serial(0, length) as i:
-        tb.buffer_store(greatest, _tir.max(greatest[0], ex.cast(data[place(i)], "int32")), [0])
-    with tb.serial(0, length) as i:
-        tb.buffer_store(total, total[0] + profile.addend(power(i)), [0])
-    share = profile.shares(total[0])
-    with tb.serial(0, length) as i:
-        finish(place(i), share(power(i)))
-
-
-def each_other_place(others: Sequence[Any], _length: int) -> AbstractContextManager[tuple[PrimExpr, ...]]:
-    return each_element(others)

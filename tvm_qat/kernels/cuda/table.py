@@ -10,8 +10,6 @@ from tvm_qat.kernels.cuda.pointwise import (
     build_concatenate,
     build_elementwise,
     build_max_pool,
-    each_other_place,
-    softmax_row,
     sum_on_threads,
 )
 from tvm_qat.kernels.cuda.products import (
@@ -21,7 +19,7 @@ from tvm_qat.kernels.cuda.products import (
     build_thin_products,
     suits_thin_products,
 )
-from tvm_qat.kernels.cuda.rows import each_row
+from tvm_qat.kernels.cuda.rows import each_row, rows_of_softmax
 from tvm_qat.kernels.cuda.sums import suits_depthwise, suits_products
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean
@@ -33,7 +31,7 @@ _LEAST_TENSOR_CORES = 80
 
 build_cuda_avg_pool = partial(build_avg_pool, sums=sum_on_threads)
 build_cuda_mean = partial(build_mean, sums=sum_on_threads)
-build_cuda_softmax = partial(build_softmax, each_row=each_other_place, row=softmax_row)
+build_cuda_softmax = partial(build_softmax, rows=rows_of_softmax)
 build_cuda_rows = partial(build_rows, each_row=each_row)
 
 

@@ -21,9 +21,8 @@ QAT_DEVICE void qat_barrier() { __syncthreads(); }
 QAT_DEVICE int qat_thread() { return threadIdx.x; }
 
 // The value of the lane whose number differs in these bits, and of one lane.
-QAT_DEVICE float qat_swapped(float x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
-QAT_DEVICE int qat_swapped(int x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
-QAT_DEVICE float qat_from_lane(float x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+template <class T> QAT_DEVICE T qat_swapped(T x, int bits) { return __shfl_xor_sync(0xffffffffu, x, bits); }
+template <class T> QAT_DEVICE T qat_from_lane(T x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 
 // kBytes (4, 8 or 16) from global to shared memory, later; zeros where `inside` is false.
 template <int kBytes>

@@ -1,6 +1,6 @@
 // What the kernels of one thread an element, four channels or a row of a warp are written with.
 
-// Of floats, y where one is NaN: CUDA's own functions give the other one.
+// y where a float is NaN: CUDA's own functions give the other one.
 template <class T> QAT_DEVICE T qat_greatest(T x, T y) { return x > y ? x : y; }
 template <class T> QAT_DEVICE T qat_least(T x, T y) { return x < y ? x : y; }
 
@@ -10,11 +10,11 @@ QAT_DEVICE void qat_store4(void* to, int a, int b, int c, int d) {
 }
 
 // The 32 values of a warp, halves added to halves until one is left; the same in every lane.
-QAT_DEVICE float qat_sum_of_warp(float x) {
+template <class T> QAT_DEVICE T qat_sum_of_warp(T x) {
   for (int width = 16; width > 0; width /= 2) x = x + qat_swapped(x, width);
   return qat_from_lane(x, 0);
 }
-QAT_DEVICE float qat_greatest_of_warp(float x) {
+template <class T> QAT_DEVICE T qat_greatest_of_warp(T x) {
   for (int width = 16; width > 0; width /= 2) x = qat_greatest(x, qat_swapped(x, width));
   return qat_from_lane(x, 0);
 }
