@@ -1,5 +1,5 @@
-// CUDA's driver and runtime for a machine without a GPU: as much of both as TVM's runtime calls, with one
-// device whose kernels are those of QAT_KERNELS, a library made from a package's source by emulator.h.
+// CUDA's driver and runtime for a machine without a GPU: as much of both as TVM's runtime calls. A package's
+// PTX names the library that has its kernels, made from the same source by emulator.h.
 //
 // Memory of the device can be touched by kernels and copies only: host code that does so is killed. A
 // kernel gets more shared memory than 48 KB only where that was asked for, as on hardware.
@@ -109,10 +109,11 @@ CUDA cudaEventElapsedTime(float* milliseconds, void* from, void* to) {
 
 // The image must be PTX: TVM compiles what is labelled as source, and hands everything else over.
 CUDA cuModuleLoadData(void** module, const void* image) {
-  if (strstr(static_cast<const char*>(image), ".version") == nullptr) return kInvalid;
-  const char* kernels = getenv("QAT_KERNELS");
-  *module = kernels ? dlopen(kernels, RTLD_NOW | RTLD_LOCAL) : nullptr;
-  if (*module == nullptr) fprintf(stderr, "QAT_KERNELS: %s\n", kernels ? dlerror() : "not set");
+  const std::string ptx = static_cast<const char*>(image), mark = "// emulated by ";
+  const size_t start = ptx.find(mark) + mark.size();
+  if (ptx.find(".version") == std::string::npos || start < mark.size()) return kInvalid;
+  *module = dlopen(ptx.substr(start, ptx.find('\n', start) - start).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (*module == nullptr) fprintf(stderr, "%s\n", dlerror());
   return *module ? 0 : kInvalid;
 }
 CUDA cuModuleUnload(void*) { return 0; }

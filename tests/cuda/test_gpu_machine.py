@@ -39,7 +39,7 @@ def test_run_gives_the_bits_of_the_cpu(machine: GpuMachine, demo: Path, tmp_path
     inputs = here.random_inputs()
     np.savez(tmp_path / "in.npz", **inputs)
     words = ("-m", "tvm_qat", "run", str(demo / "model.tar"), "-i", "in.npz", "-o", "out.npz")
-    done = machine.python(*words, kernels=demo / "kernels.so", folder=tmp_path)
+    done = machine.python(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out.npz") as made:
         for name, wanted in here.run(inputs).items():
@@ -57,14 +57,14 @@ target = {TARGET!r}
 here = tvm_qat.compile({str(DEMO)!r}, "native")
 inputs = here.random_inputs()
 wanted = here.run(inputs)["logits"].tobytes()
-with emulated_kernels(Path("package")):
+with emulated_kernels(Path()):
     package = tvm_qat.compile({str(DEMO)!r}, target)
     package.save("model.tar")
     for one in (package, tvm_qat.load("model.tar")):
         assert one.run(inputs)["logits"].tobytes() == wanted
     assert len(package.benchmark(inputs, repeat=2, number=1)) == 2
 
-with emulated_kernels(Path("verify")):
+with emulated_kernels(Path()):
     summary = tvm_qat.verify({str(DEMO)!r}, target=target, samples=1).to_json()["summary"]
 assert summary["passed"], summary
 compiled = summary["compiled_vs_reference"]
@@ -87,7 +87,7 @@ def test_a_tile_of_more_than_48_kilobytes_is_launched(
     package = tvm_qat.load(tmp_path / "model.tar")
     np.savez(tmp_path / "in.npz", **dict(zip((i.name for i in package.inputs), case.inputs, strict=True)))
     words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
-    done = machine.python(*words, kernels=tmp_path / "kernels.so", folder=tmp_path)
+    done = machine.python(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out.npz") as made:
         np.testing.assert_array_equal(made[made.files[0]], expected(mod, 0, case))
@@ -102,5 +102,5 @@ def test_ptx_under_the_name_of_source_is_not_run(
     with emulated_kernels(tmp_path):
         tvm_qat.compile(DEMO, TARGET).save(tmp_path / "model.tar")
     words = ("-m", "tvm_qat", "run", "model.tar")
-    done = machine.python(*words, kernels=tmp_path / "kernels.so", folder=tmp_path)
+    done = machine.python(*words, folder=tmp_path)
     assert done.returncode == 4 and "cannot be loaded" in done.stderr

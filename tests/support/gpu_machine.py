@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from tests.support.cuda import EMULATOR, KERNEL, compiled_source, types_of
 from tvm_qat.package import cuda
 
 DRIVER = EMULATOR.with_name("driver.cc")
 _ROOT = Path(__file__).resolve().parents[2]
-_KERNELS = "QAT_KERNELS"
 _NAMES = ("libcudart.so.13", "libcuda.so.1")
 
 
@@ -29,12 +29,9 @@ class GpuMachine:
 
     folder: Path
 
-    def python(
-        self, *words: str, folder: Path, kernels: Path | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Python in a process that finds the GPU. kernels : those of the package that it loads."""
-        paths = {"LD_LIBRARY_PATH": str(self.folder), "PYTHONPATH": str(_ROOT), _KERNELS: str(kernels or "")}
-        environment = {**os.environ, **paths}
+    def python(self, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+        """Python in a process that finds the GPU."""
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(self.folder), "PYTHONPATH": str(_ROOT)}
         command = [sys.executable, *words]
         return subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -53,27 +50,22 @@ def make_machine(folder: Path) -> GpuMachine:
 
 
 @contextmanager
-def emulated_kernels(folder: Path) -> Iterator[Path]:
-    """While a package is compiled here, the emulator's library is made of its source; the driver finds it.
-
-    folder : a fresh one for each package, since a process does not load a changed library again.
-    """
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+def emulated_kernels(folder: Path) -> Iterator[None]:
+    """While packages are compiled here, the emulator's libraries are made of their sources in `folder`; a
+    package's PTX says where its library is."""
     before = cuda.ptx_of
 
     def make(code: str, arch: str) -> str:
         source = code[code.index('extern "C" __global__') :]
         launchers = [_launcher(*found) for found in dict.fromkeys(KERNEL.findall(source))]
-        os.environ[_KERNELS] = str(compiled_source(source, folder, launchers))
-        return before(code, arch)
+        library = compiled_source(source, Path(mkdtemp(dir=folder.resolve())), launchers)
+        return f"{before(code, arch)}\n// emulated by {library}\n"
 
     cuda.ptx_of = make
     try:
-        yield folder / "kernels.so"
+        yield
     finally:
         cuda.ptx_of = before
-        os.environ.pop(_KERNELS, None)
 
 
 def _launcher(_threads: str, symbol: str, parameters: str) -> str:
