@@ -46,6 +46,24 @@ def test_run_gives_the_bits_of_the_cpu(machine: GpuMachine, demo: Path, tmp_path
             assert made[name].tobytes() == wanted.tobytes(), name
 
 
+def test_the_runtime_alone_gives_the_bits_of_the_cpu(machine: GpuMachine, demo: Path, tmp_path: Path) -> None:
+    """The example host in Python, without TVM's compiler."""
+    here = tvm_qat.compile(DEMO, "native")
+    inputs = here.random_inputs(seed=1)
+    np.savez(tmp_path / "in.npz", **inputs)
+    script = f"""
+import runpy, sys
+sys.modules["torch"] = None
+sys.argv = ["run_package.py", {str(demo / "model.tar")!r}, "in.npz", "out.npz"]
+runpy.run_path({str(ROOT / "examples/python/run_package.py")!r}, run_name="__main__")
+assert "tvm" not in sys.modules and "libtvm_compiler" not in open("/proc/self/maps").read()
+"""
+    done = machine.python("-c", script, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as made:
+        assert made["logits"].tobytes() == here.run(inputs)["logits"].tobytes()
+
+
 def test_a_machine_with_a_gpu_compiles_and_verifies(machine: GpuMachine, tmp_path: Path) -> None:
     """Where TVM finds a driver it goes other ways than on a machine without one."""
     script = f"""
