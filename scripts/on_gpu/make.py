@@ -25,10 +25,10 @@ from tvm_qat.package.target import parse_target, platform_of, target_json
 from tvm_qat.qnn import build as qnn
 
 GEMM = (
-    (32, 4096, 4096), (128, 768, 768), (4096, 3072, 768), (1024, 1024, 1024), (2048, 2048, 2048),
-    (4096, 4096, 4096), (8192, 8192, 8192),
+    (8, 4096, 4096), (32, 4096, 4096), (128, 768, 768), (4096, 3072, 768), (1024, 1024, 1024),
+    (2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192),
 )  # fmt: skip
-"""Rows, columns, depth. The first are a language model's step and two layers of BERT-base."""
+"""Rows, columns, depth. The first are steps of language models and two layers of BERT-base."""
 
 _ROWS, _COLUMNS = 67, 61
 """So many rows of activations and columns of weights differ. Primes: a tile in the wrong place shows."""
