@@ -12,7 +12,9 @@ import pytest
 from tests.kernels import fused_cases
 from tests.kernels.cases import CASES
 from tests.kernels.harness import Case, expected, module_of
+from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import OLDER, TARGET, Emulated, needs_compiler
+from tvm_qat.kernels.cuda import shares
 
 pytestmark = needs_compiler
 
@@ -58,3 +60,17 @@ def test_products_by_dp4a_equal_the_reference(op: str, tmp_path: Path) -> None:
 
 def test_fused_products_by_dp4a_equal_the_reference(tmp_path: Path) -> None:
     check(fused_cases.conv_cases(), tmp_path, OLDER)
+
+
+@pytest.mark.parametrize("which", ["fused", pytest.param("conv2d", marks=pytest.mark.slow)])
+def test_products_in_shares_equal_the_reference(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share for each step, in whatever tile."""
+    monkeypatch.setattr(shares, "choose_shares", lambda _tile, _rows, _columns, depth: (-(-depth // 64), 1))
+    deep = [conv_case(f"{c}", np.random.default_rng(c), inner=c, outer=67, data=d) for c, d in _DEEP]
+    cases = [*fused_cases.conv_cases(), *deep] if which == "fused" else CASES["qnn.conv2d"]()
+    check(cases, tmp_path)
+
+
+_DEEP = ((24, "int8"), (29, "uint8"))

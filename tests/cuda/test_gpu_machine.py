@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tvm_qat
-from tests.kernels.harness import expected, module_of
+from tests.kernels.harness import Case, expected, module_of
 from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
 from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
@@ -92,23 +92,35 @@ assert compiled["elements"] > 10000 and compiled["layers"] > 10 and compiled["di
     assert done.returncode == 0, done.stderr
 
 
+def _run_case(machine: GpuMachine, case: Case, folder: Path) -> None:
+    mod = module_of([case])
+    main = mod["case0"].with_attr("global_symbol", "main")
+    with emulated_kernels(folder):
+        tvm_qat.compile(type(mod)({"main": main}), TARGET).save(folder / "model.tar")
+    package = tvm_qat.load(folder / "model.tar")
+    np.savez(folder / "in.npz", **dict(zip((i.name for i in package.inputs), case.inputs, strict=True)))
+    words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
+    done = machine.python(*words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "out.npz") as made:
+        np.testing.assert_array_equal(made[made.files[0]], expected(mod, 0, case))
+
+
 @pytest.mark.slow
 def test_a_tile_of_more_than_48_kilobytes_is_launched(
     machine: GpuMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "choose_tile", lambda *_: tiles.WIDE)
     case = conv_case("1x1", np.random.default_rng(5), kernel=(1, 1), size=(12, 11), inner=70, outer=130)
-    mod = module_of([case])
-    main = mod["case0"].with_attr("global_symbol", "main")
-    with emulated_kernels(tmp_path):
-        tvm_qat.compile(type(mod)({"main": main}), TARGET).save(tmp_path / "model.tar")
-    package = tvm_qat.load(tmp_path / "model.tar")
-    np.savez(tmp_path / "in.npz", **dict(zip((i.name for i in package.inputs), case.inputs, strict=True)))
-    words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
-    done = machine.python(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "out.npz") as made:
-        np.testing.assert_array_equal(made[made.files[0]], expected(mod, 0, case))
+    _run_case(machine, case, tmp_path)
+
+
+def test_shares_of_a_sum_have_memory_of_the_device(machine: GpuMachine, tmp_path: Path) -> None:
+    """Which TVM's runtime allocates between the two launches."""
+    case = conv_case("3x3", np.random.default_rng(5), size=(5, 5), inner=203, outer=70)
+    _run_case(machine, case, tmp_path)
+    (source,) = tmp_path.glob("*/kernels.cpp")
+    assert "qat_product_share" in source.read_text().split("static void conv2d")[1]
 
 
 @pytest.mark.slow

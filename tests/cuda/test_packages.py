@@ -106,6 +106,16 @@ def test_before_sm_80_all_products_are_on_dp4a(tmp_path: Path) -> None:
 
 
 @needs_nvcc
+def test_shares_of_the_depth_stay_in_registers(tmp_path: Path) -> None:
+    cases = [conv_case("late", np.random.default_rng(0), size=(7, 7), inner=512, outer=512)]
+    ptx = _ptx_of(module_of(cases), TARGET)
+    products_, sums = _bodies(ptx).values()
+    assert "mma.sync" in products_ and "st.global.v2.u32" in products_ and "ld.global.nc.v4.u32" in sums
+    assert ".local" not in ptx
+    assert _ptxas(ptx, tmp_path) == [("0", "0", "0")] * 2
+
+
+@needs_nvcc
 @pytest.mark.parametrize("rows", [1, 8])
 def test_few_rows_read_weights_in_pieces_of_16_bytes(rows: int, tmp_path: Path) -> None:
     """Those of one turn before the first of their products, whether sizes are whole or not."""

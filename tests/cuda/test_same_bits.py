@@ -162,6 +162,22 @@ def test_few_rows_are_added_up_by_warps(tmp_path: Path) -> None:
         assert np.array_equal(have, expected(mod, i, one)), one.name
 
 
+def test_shares_of_the_depth_are_added_up(tmp_path: Path) -> None:
+    """Several tiles along both sides, shares of unequal length, a depth that ends inside of a step."""
+    rng = np.random.default_rng(6)
+    cases = [
+        conv_case("four", rng, size=(5, 5), inner=256, outer=72),
+        conv_case("three", rng, size=(9, 8), inner=203, outer=67, data="int8", zero=-3),
+    ]
+    mod = module_of(cases)
+    machine = Emulated(mod, tmp_path)
+    assert re.findall(r"qat_add_shares<(\d+)", machine.source) == ["4", "3"]
+    for i, one in enumerate(cases):
+        for early in (False, True):
+            (have,) = machine.run(one.inputs, f"case{i}", early=early, backwards=early)
+            assert np.array_equal(have, expected(mod, i, one)), (one.name, early)
+
+
 def _attention(
     left: str, right: str, zeros: tuple[int, int], transposed: bool, rows: int = 37
 ) -> tuple[IRModule, list[Array]]:

@@ -161,7 +161,9 @@ def _plain(name: Any) -> str:
 
 def _between(func: Any) -> dict[str, Array]:
     """Tensors that one kernel of a function leaves to the next, by name."""
-    found = [b for node in _nodes(func) for b in getattr(node, "alloc_buffers", [])]
+    nodes = _nodes(func)
+    found = [b for node in nodes for b in getattr(node, "alloc_buffers", [])]
+    found += [node.buffer for node in nodes if type(node).__name__ == "AllocBuffer"]
     sizes = {_plain(b.name): [int(size) for size in b.shape] for b in found if str(b.scope()) == "global"}
     return {name: _aligned(8 * int(np.prod(size))) for name, size in sizes.items()}
 

@@ -63,6 +63,11 @@ def registers(count: int, dtype: str) -> Any:
     return tb.alloc_buffer((count,), dtype, scope=_MEMORY.get(), layout=None)
 
 
+def between_launches(shape: Sequence[Any], dtype: str, name: str) -> Any:
+    """Memory of the device that one launch of a PrimFunc fills for the next: TVM's workspace."""
+    return IRBuilder.name(name, tb.alloc_buffer(tuple(shape), dtype, scope="global", layout=None))
+
+
 def view(of: Any, shape: Sequence[Any]) -> Any:
     """The same memory under another shape."""
     return tb.decl_buffer(tuple(shape), str(of.dtype), data=of.data, layout=None)

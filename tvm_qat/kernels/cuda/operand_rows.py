@@ -1,4 +1,4 @@
-"""The operands of products as the templates of `device/sums.cuh` read them: C++ values made in TIR.
+"""The operands of products as the templates of `device/` read them (`operands.cuh`): C++ values made in TIR.
 
     QatMatrix<64, kQatAny, 512, 1, 16>(64, n, 512, 1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tvm_qat.ir import tvm
@@ -58,3 +58,19 @@ def store_four(
         return
     for place, value in zip(places, values, strict=True):
         tb.buffer_store(out, value, list(place))
+
+
+def store_columns(
+    plan: SumsPlan, buffers: dict[str, Any], out: Any, first: tuple[PrimExpr, PrimExpr, PrimExpr],
+    total: Callable[[int], PrimExpr],
+) -> None:  # fmt: skip
+    """Four neighbouring channels from (batch, row, channel) on, those of them that there are."""
+    n, m, channel = first
+    columns = plan.spec.outer
+    if columns % 4 == 0:
+        places = [output_place(plan, n, m, channel + e) for e in range(4)]
+        store_four(plan, buffers, out, places, [total(e) for e in range(4)])
+        return
+    for e in range(4):
+        with tb.If(channel + e < columns), tb.Then():
+            store_sum(plan, buffers, out, output_place(plan, n, m, channel + e), total(e))

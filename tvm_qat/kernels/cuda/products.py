@@ -12,14 +12,15 @@ import numpy as np
 from tvm_qat.ir import is_const, tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
-from tvm_qat.kernels.cuda.operand_rows import CHUNK, left_rows, pixels_under_taps, right_in_words, right_rows
-from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_four, store_sum
+from tvm_qat.kernels.cuda.operand_rows import CHUNK, pixels_under_taps, right_in_words
+from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_columns, store_four
+from tvm_qat.kernels.cuda.shares import build_in_shares, shares_of
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums, suits_products
+from tvm_qat.kernels.cuda.template_calls import TYPES, add_call, leave_call
 from tvm_qat.kernels.cuda.threads import one_for_each
 from tvm_qat.kernels.cuda.tiles import FEW, Tile, choose_dot_tile, choose_thin_tile, choose_tile
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
-from tvm_qat.kernels.linear_places import matrix_place
 from tvm_qat.kernels.linear_plan import spec_of
 from tvm_qat.kernels.linear_spec import LinearSpec
 from tvm_qat.kernels.loops import product
@@ -27,8 +28,6 @@ from tvm_qat.kernels.operands import Site
 from tvm_qat.qnn.arithmetic import Array
 
 _tir = tvm.tirx
-
-_TYPES = {"int8": "signed char", "uint8": "unsigned char"}
 
 
 def build_products(fused: Fused, _target: Any) -> Kernel:
@@ -62,8 +61,10 @@ def suits_thin_products(fused: Fused) -> bool:
 def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel:
     plan = plan_sums(fused, _by_rows)
     rows, columns, spec = product(pixels(plan)), plan.spec.outer, plan.spec
-    batch = product(plan.lead)
-    tile = choose(rows, columns, math.prod(spec.kernel) * spec.inner, batch)
+    batch, depth = product(plan.lead), math.prod(spec.kernel) * spec.inner
+    tile = choose(rows, columns, depth, batch)
+    if tile.divides and (shares := shares_of(plan, tile, depth)).count > 1:
+        return build_in_shares(plan, tile, shares)
     down, across = tile.blocks(rows, columns)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
@@ -84,17 +85,14 @@ def _parts(
     first: tuple[PrimExpr, PrimExpr],
 ) -> Iterator[PrimExpr]:  # fmt: skip
     """The sums of a tile, one part after the other in shared memory."""
-    rows = left_rows(plan, product(pixels(plan))), right_rows(plan, plan.spec.outer)
-    given = (shared.data, *_starts(plan, buffers, n), *first, *rows)
     if not tile.held:
-        tb.evaluate(_tir.call_extern("int32", _helper(plan, tile), *given))
+        tb.evaluate(add_call(plan, tile, buffers, shared, n, first))
         yield ex.int32(0)
         return
-    acc = tb.alloc_buffer((tile.held,), "int32", scope="local", layout=None)
-    tb.evaluate(_tir.call_extern("int32", _helper(plan, tile), acc.data, *given))
-    leave = f"qat_leave<{tile.text}, {_flags(plan)}>"
+    held = tb.alloc_buffer((tile.held,), "int32", scope="local", layout=None)
+    tb.evaluate(add_call(plan, tile, buffers, shared, n, first, (held.data,)))
     with tb.serial(0, tile.parts, unroll=False) as part:
-        tb.evaluate(_tir.call_extern("int32", leave, shared.data, acc.data, part))
+        tb.evaluate(leave_call(plan, tile, shared, held, part))
         yield part
 
 
@@ -102,29 +100,6 @@ def _by_rows(_spec: LinearSpec, weights: Array) -> Array:
     """[1, outer, D, H, W, inner] -> int8 [outer, depth], with zeros up to a whole chunk."""
     rows = weights[0].reshape(weights.shape[1], -1)
     return np.ascontiguousarray(np.pad(rows, ((0, 0), (0, -rows.shape[1] % CHUNK)))).astype(np.int8)
-
-
-def _helper(plan: SumsPlan, tile: Tile) -> str:
-    types = _TYPES[plan.data.dtype], _TYPES["int8" if plan.weights is not None else plan.weight.dtype]
-    return f"{tile.template}<{tile.text}, {', '.join(types)}, {_flags(plan)}>"
-
-
-def _flags(plan: SumsPlan) -> str:
-    """Whether the sums of the columns of the right matrix and of the rows of the left one are wanted."""
-    sums = plan.weights is None and plan.zero is not None, plan.kernel_zero is not None
-    return ", ".join(str(flag).lower() for flag in sums)
-
-
-def _starts(plan: SumsPlan, buffers: dict[str, Any], n: PrimExpr) -> tuple[PrimExpr, PrimExpr]:
-    """Addresses of the two matrices of a batch element."""
-    data, weight = buffers[plan.data.name], buffers[plan.weight.name]
-    if not plan.lead:
-        return data.data, weight.data
-    left, right = (
-        matrix_place(plan.fused, plan.lead, side, buffer, n, (0, 0))
-        for side, buffer in enumerate((data, weight))
-    )
-    return _tir.address_of(data[left]), _tir.address_of(weight[right])
 
 
 def _finish(
@@ -146,13 +121,7 @@ def _finish(
         if height * fours % tile.threads:
             inside.append(row < height)
         with tb.If(_tir.all(*inside)), tb.Then():
-            if sizes[1] % 4 == 0:
-                places = [output_place(plan, n, m, channel + e) for e in range(4)]
-                store_four(plan, buffers, out, places, [total(e) for e in range(4)])
-                return
-            for e in range(4):
-                with tb.If(channel + e < sizes[1]), tb.Then():
-                    store_sum(plan, buffers, out, output_place(plan, n, m, channel + e), total(e))
+            store_columns(plan, buffers, out, (n, m, channel), total)
 
 
 def _centred(
@@ -178,7 +147,7 @@ def build_depthwise(fused: Fused, _target: Any) -> Kernel:
     plan = plan_sums(fused, _by_four_taps)
     channels, taps = plan.spec.groups, math.prod(plan.spec.kernel)
     total = product(pixels(plan)) * channels // 4
-    helper = f"qat_depthwise<{channels}, {taps}, {_TYPES[plan.data.dtype]}>"
+    helper = f"qat_depthwise<{channels}, {taps}, {TYPES[plan.data.dtype]}>"
     read = pixels_under_taps(plan)
 
     def body(buffers: dict[str, Any], out: Any) -> None:

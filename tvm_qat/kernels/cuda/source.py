@@ -16,7 +16,7 @@ from tvm_qat.kernels.functions import FORMULAS
 
 _FOLDER = Path(__file__).parent / "device"
 PRIMITIVES = "primitives.cuh"
-_PARTS = ("sums.cuh", "dots.cuh", "thin.cuh", "threads.cuh")
+_PARTS = ("operands.cuh", "sums.cuh", "dots.cuh", "thin.cuh", "threads.cuh")
 
 _TYPES = {"float32": "float", "float64": "double", "int32": "int", "int64": "long long", "bool": "bool"}
 _BITS = {"float32": "float", "float64": "double", "int32": "int", "int64": "long"}

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 _DEPTH = 64
-_WARPS = 8
+_WARPS, _LEAST_STEPS = 8, 8
 _TENSOR_CORES, _DOTS = 108, 40
 """Multiprocessors of a GPU with and without the instruction (A100, T4): with fewer blocks some are idle."""
 
@@ -18,7 +18,8 @@ class Tile:
     words : int32 of shared memory. line : int32 between rows of sums there. parts : turns in which
     they go through it, an equal share of the rows each. held : int32 of registers in which a thread
     keeps sums until their turn; 0 where the template leaves them all in shared memory by itself.
-    template, text : the C++ function and its type of tile.
+    template, text : the C++ function and its type of tile. divides : whether there is a template that
+    adds up a share of the depth.
     """
 
     rows: int
@@ -30,6 +31,7 @@ class Tile:
     text: str
     parts: int = 1
     held: int = 0
+    divides: bool = False
 
     def blocks(self, rows: int, columns: int) -> tuple[int, int]:
         return -(-rows // self.rows), -(-columns // self.columns)
@@ -41,7 +43,7 @@ def mma_tile(rows: int, columns: int, warps: tuple[int, int], stages: int = 4) -
     ring = stages * (rows + columns) * _DEPTH // 4
     words = max(ring, rows * line + rows + columns)
     text = f"QatTile<{rows}, {columns}, {warps[0]}, {warps[1]}, {stages}>"
-    return Tile(rows, columns, 32 * math.prod(warps), words, line, "qat_product", text)
+    return Tile(rows, columns, 32 * math.prod(warps), words, line, "qat_product", text, divides=True)
 
 
 def dot_tile(down: int, across: int) -> Tile:
@@ -77,6 +79,17 @@ def choose_dot_tile(rows: int, columns: int, _depth: int, batch: int) -> Tile:
     """The same for dp4a."""
     tile = DOT_WIDE if columns > DOT_TALL.columns else DOT_TALL
     return tile if batch * math.prod(tile.blocks(rows, columns)) >= _DOTS else DOT_SMALL
+
+
+def choose_shares(tile: Tile, rows: int, columns: int, depth: int) -> tuple[int, int]:
+    """In how many shares blocks add up the depth, and the steps of one: until all multiprocessors work.
+
+    A share has eight steps or more, twice the ring: below that the copies of a block, its sums on their
+    way through memory and the second kernel cost what is won.
+    """
+    steps, blocks = -(-depth // _DEPTH), math.prod(tile.blocks(rows, columns))
+    each = -(-steps // max(1, min(_TENSOR_CORES // blocks, steps // _LEAST_STEPS)))
+    return -(-steps // each), each
 
 
 FEW = 8
