@@ -7,6 +7,7 @@ from typing import Any
 from tvm_qat.ir import IRModule, relax, tvm
 from tvm_qat.kernels.cuda.bind import ScheduleOnCUDA
 from tvm_qat.kernels.cuda.device_calls import DeviceCalls
+from tvm_qat.kernels.cuda.sort import SortOnCUDA
 from tvm_qat.kernels.cuda.table import is_cuda
 from tvm_qat.kernels.names import NamesFirst
 from tvm_qat.kernels.one_call import OneCall
@@ -25,6 +26,7 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
     t = relax.transform
     return [
         WithSources(relax.backend.DispatchSampling()),
+        *([WithSources(SortOnCUDA())] if is_cuda(target) else []),
         WithSources(relax.backend.DispatchSortScan()),
         WithSources(t.LegalizeOps()),
         t.AnnotateTIROpPattern(),
