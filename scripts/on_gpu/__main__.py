@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
         from on_gpu.work import runtime
         from tvm_qat.errors import TvmQatError
     except ImportError as error:
-        return _fail(5, f"{error}; pip install numpy apache-tvm-ffi")
+        return _fail(5, f"{error}; pip install numpy 'apache-tvm-ffi<0.1.15'")
     try:
         return _both(options)
     except (Missing, runtime.Missing) as error:

@@ -114,7 +114,8 @@ def _note(outcome: Outcome, finding: dict[str, Any]) -> None:
 
 def _lines(command: list[str], errors: Any, patience: float) -> Iterator[dict[str, Any]]:
     """What the process finds, and last {"ended": code}, or None for one that said nothing for too long."""
-    env = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    paths = filter(None, (str(SCRIPTS), os.environ.get("PYTHONPATH")))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
     found: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_forward, args=(process.stdout, found), daemon=True)

@@ -29,7 +29,7 @@ def test_all_bits_are_compared_and_what_can_be_timed_is(
     assert gpu_check.main(["--run", str(folder), "--rounds", "2"]) == 0
     found = _result(folder)
     assert all(part["right"] == part["cases"] > 0 and not part["faults"] for part in found["parts"])
-    assert [row["name"] for row in found["times"]] == ["gemm-100x64x96", "digits_cnn"]
+    assert [row["name"] for row in found["times"]] == ["gemm-100x64x96", "net"]
     assert all(row["rounds"] == 2 and row["tops"] > 0 for row in found["times"])
     assert "dense: 15 of 15 have the bits of the reference" in capfd.readouterr().out
     assert "cases have the right bits" in (folder / "result.md").read_text()
@@ -49,11 +49,11 @@ def test_a_wrong_bit_is_found(folder: Path, capfd: pytest.CaptureFixture[str]) -
 
 
 def test_a_library_that_cannot_be_loaded_does_not_end_the_check(folder: Path) -> None:
-    (folder / "dense.so.xz").write_bytes((folder / "digits_cnn.npz").read_bytes())
+    (folder / "dense.so.xz").write_bytes((folder / "net.npz").read_bytes())
     assert gpu_check.main(["--run", str(folder), "--rounds", "0"]) == 1
     faults = {part["name"]: part["faults"] for part in _result(folder)["parts"]}
     assert len(faults["dense"]) == 1 and "loading: " in faults["dense"][0]
-    assert not faults["digits_cnn"]
+    assert not faults["net"]
 
 
 _CHILD = """
@@ -162,3 +162,10 @@ def test_both_halves_ask_for_a_gpu_first(capfd: pytest.CaptureFixture[str], tmp_
 def test_a_part_that_was_not_made_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert gpu_check.main(["--run", str(folder), "--only", "bert"]) == 4
     assert "holds no bert" in capfd.readouterr().err
+
+
+def test_processes_find_what_the_caller_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/somewhere/else")
+    program = "import json, os; print(json.dumps({'path': os.environ['PYTHONPATH']}))"
+    first, last = check._lines([sys.executable, "-c", program], None, 60)
+    assert first == {"path": f"{SCRIPT.parent}{os.pathsep}/somewhere/else"} and last == {"ended": 0}

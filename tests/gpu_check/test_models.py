@@ -10,36 +10,15 @@ import pytest
 from on_gpu import models, work
 from on_gpu.make import gemm
 from on_gpu.parts import Description, array_of, store
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
+from tests.support.batched_net import attention_like
 from tvm_qat.errors import MissingDependencyError
 from tvm_qat.package.target import parse_target
 
 
-def _attention_like() -> onnx.ModelProto:
-    """x (1, 4, 300) -> times a weight of 300x300 -> reshaped (1, 4, 3, 100), as exporters write it."""
-    rng = np.random.default_rng(0)
-    weight = rng.integers(-127, 128, (300, 300)).astype(np.int8)
-    arrays = {
-        "w": weight, "ws": rng.random(300).astype(np.float32), "wz": np.zeros(300, np.int8),
-        "xs": np.float32(0.02), "xz": np.int8(0), "shape": np.array([1, 4, 3, 100]),
-    }  # fmt: skip
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),
-        helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"]),
-        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], axis=1),
-        helper.make_node("MatMul", ["xd", "wd"], ["sums"]),
-        helper.make_node("Reshape", ["sums", "shape"], ["y"]),
-    ]
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 300])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 3, 100])
-    stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
-    graph = helper.make_graph(nodes, "g", [x], [y], stored)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
 def test_large_weights_repeat_along_their_channels_and_nothing_else_changes() -> None:
-    proto = _attention_like()
+    proto = attention_like()
     before = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
     models.repeat_weights(proto)
     after = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
@@ -50,7 +29,7 @@ def test_large_weights_repeat_along_their_channels_and_nothing_else_changes() ->
 
 def test_a_batch_gives_what_its_items_give_one_by_one(tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
-    onnx.save(_attention_like(), file)
+    onnx.save(attention_like(), file)
     part, library, arrays = models.batched("net", file, 3, parse_target("native"))
     assert part.cases[0].inputs[0].shape == (3, 4, 300) and part.peer == (3,)
     assert arrays["0.out0"].shape == (3, 4, 3, 100)

@@ -67,7 +67,7 @@ def test_a_library_that_is_damaged_is_refused(folder: Path) -> None:
 
 def test_parts_are_chosen_by_name_or_group(folder: Path) -> None:
     found = parts.read(folder).parts
-    for only, names in (([], 3), (["gemm"], 1), (["kernels", "digits_cnn"], 2), (["conv2d"], 0)):
+    for only, names in (([], 3), (["gemm"], 1), (["kernels", "net"], 2), (["conv2d"], 0)):
         assert len(parts.chosen(found, only)) == names
 
 
