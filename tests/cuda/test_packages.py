@@ -116,6 +116,16 @@ def test_shares_of_the_depth_stay_in_registers(tmp_path: Path) -> None:
 
 
 @needs_nvcc
+@pytest.mark.parametrize("target", [TARGET, OLDER])
+def test_rows_that_begin_anywhere_are_read_by_words(target: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"kernel": (1, 1), "padding": (0,) * 4, "size": (20, 20)}
+    cases = [conv_case("odd", np.random.default_rng(0), inner=197, outer=128, **options)]
+    ptx = _ptx_of(module_of(cases), target)
+    assert re.search(r"ld\.global(\.nc)?\.[us]8", ptx) is None and "prmt.b32" in ptx
+    assert _ptxas(ptx, tmp_path) == [("0", "0", "0")]
+
+
+@needs_nvcc
 @pytest.mark.parametrize("rows", [1, 8])
 def test_few_rows_read_weights_in_pieces_of_16_bytes(rows: int, tmp_path: Path) -> None:
     """Those of one turn before the first of their products, whether sizes are whole or not."""

@@ -179,11 +179,11 @@ def test_shares_of_the_depth_are_added_up(tmp_path: Path) -> None:
 
 
 def _attention(
-    left: str, right: str, zeros: tuple[int, int], transposed: bool, rows: int = 37
+    left: str, right: str, zeros: tuple[int, int], transposed: bool, rows: int = 37, depth: int = 32
 ) -> tuple[IRModule, list[Array]]:
     rng = np.random.default_rng(5)
-    a = integers(rng, left, 2, 3, rows, 32)
-    b = integers(rng, right, *((2, 70, 3, 32) if transposed else (2, 3, 32, 70)))
+    a = integers(rng, left, 2, 3, rows, depth)
+    b = integers(rng, right, *((2, 70, 3, depth) if transposed else (2, 3, depth, 70)))
     builder = BlockBuilder()
     x, y = (Var(name, TensorType(v.shape, str(v.dtype))) for name, v in (("x", a), ("y", b)))
     with builder.function("main", [x, y]):
@@ -217,6 +217,18 @@ def test_products_of_two_tensors(
     (have,) = machine.run([a, b])
     b = b.transpose(0, 2, 3, 1) if transposed else b
     wanted = (a.astype(np.int64) - zeros[0]) @ (b.astype(np.int64) - zeros[1])
+    assert np.array_equal(have, wanted)
+
+
+@pytest.mark.parametrize("depth", [3, 197, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 29))])
+@pytest.mark.parametrize(
+    ("target", "rows"), [(TARGET, 37), (OLDER, 37), (TARGET, 5)], ids=["mma", "dp4a", "few rows"]
+)
+def test_rows_may_begin_anywhere(depth: int, target: Any, rows: int, tmp_path: Path) -> None:
+    """Of no whole number of words: read as words around them, in every place of a word."""
+    mod, (a, b) = _attention("uint8", "int8", (128, 3), True, rows, depth)
+    (have,) = Emulated(pipeline.run(mod), tmp_path, target).run([a, b])
+    wanted = (a.astype(np.int64) - 128) @ (b.transpose(0, 2, 3, 1).astype(np.int64) - 3)
     assert np.array_equal(have, wanted)
 
 

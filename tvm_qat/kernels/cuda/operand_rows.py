@@ -46,10 +46,10 @@ def right_rows(plan: SumsPlan, columns: Any) -> PrimExpr:
     return _matrix(columns, plan.spec.inner, column, inner, batch)
 
 
-def right_in_words(fused: Fused, symbols: Symbols, spec: LinearSpec) -> bool:
-    """Whether weights that are known at run time follow one another along the depth, in whole words."""
-    *batch, column, inner = _of_right(fused, symbols, spec)
-    return _unit(spec.inner, column, inner, batch) > 1
+def right_follows(fused: Fused, symbols: Symbols, spec: LinearSpec) -> bool:
+    """Whether weights that are known at run time follow one another along the depth."""
+    step = _of_right(fused, symbols, spec)[-1]
+    return isinstance(step, int) and step == 1
 
 
 def _of_right(fused: Fused, symbols: Symbols, spec: LinearSpec) -> list[Any]:

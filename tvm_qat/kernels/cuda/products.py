@@ -12,7 +12,7 @@ import numpy as np
 from tvm_qat.ir import is_const, tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
-from tvm_qat.kernels.cuda.operand_rows import CHUNK, pixels_under_taps, right_in_words
+from tvm_qat.kernels.cuda.operand_rows import CHUNK, pixels_under_taps, right_follows
 from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_columns, store_four
 from tvm_qat.kernels.cuda.shares import build_in_shares, shares_of
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums, suits_products
@@ -46,7 +46,7 @@ def build_thin_products(fused: Fused, _target: Any) -> Kernel:
 
 
 def suits_thin_products(fused: Fused) -> bool:
-    """Few rows, and weights that follow one another along the depth in whole words."""
+    """Few rows, and weights that follow one another along the depth."""
     if not suits_products(fused):
         return False
     symbols = Symbols()
@@ -55,7 +55,7 @@ def suits_thin_products(fused: Fused) -> bool:
     if not (isinstance(results, int) and isinstance(spec.inner, int)):
         return False
     packed = not lead and is_const(fused.anchor.args[1])
-    return results <= FEW * spec.outer * product(lead) and (packed or right_in_words(fused, symbols, spec))
+    return results <= FEW * spec.outer * product(lead) and (packed or right_follows(fused, symbols, spec))
 
 
 def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel:

@@ -21,6 +21,7 @@ struct QatSize<kQatAny> {
 template <int kRows, int kDepth, int kStride, int kStep, int kWidth>
 struct QatMatrix {
   static constexpr int width = kWidth;
+  static constexpr bool follows = kStep == 1;  // one element after the other, in memory too
   static constexpr unsigned fill = 0;
   QatSize<kRows> rows;
   QatSize<kDepth> depth;
@@ -34,6 +35,7 @@ struct QatMatrix {
     at = row.start + k * step;
     return row.inside && k < depth ? kQatRead : kQatZero;
   }
+  QAT_DEVICE_MEMBER int count(const Row& row, int k) const { return row.inside ? min(16, depth - k) : 0; }
 };
 
 // The pixels under the taps of a convolution, channels last: row m is output pixel m, and its elements
@@ -42,6 +44,7 @@ template <int kBatch, int kHeight, int kWide, int kOutH, int kOutW, int kChannel
           int kStrideH, int kStrideW, int kDilationH, int kDilationW, int kTop, int kLeft, int kWidth, int kPadding>
 struct QatPixels {
   static constexpr int width = kWidth, depth = kTapsH * kTapsW * kChannels;
+  static constexpr bool follows = false;  // from tap to tap
   static constexpr unsigned fill = (kPadding & 255) * 0x01010101u;
   QatSize<kBatch> batch;
   QatSize<kHeight> height;
@@ -65,11 +68,34 @@ struct QatPixels {
   }
 };
 
+// Those of 16 bytes that there are, `count`, from any address on: whole words around them, shifted. A word
+// with a byte of a tensor in it can be read: memory comes in larger units.
+QAT_DEVICE void qat_fetch_anywhere(unsigned (&words)[4], const unsigned char* from, int count) {
+  const int shift = static_cast<int>(reinterpret_cast<size_t>(from) & 3);
+  unsigned around[5];
+#pragma unroll
+  for (int i = 0; i < 5; i++) {
+    around[i] = 0;
+    if (count > 0 && 4 * i < shift + count) qat_read<4>(around + i, from - shift + 4 * i);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    words[i] = qat_permute(around[i], around[i + 1], 0x3210 + 0x1111 * shift);
+    const int there = count - 4 * i;
+    if (there < 4) words[i] &= there > 0 ? (1u << (8 * there)) - 1 : 0;
+  }
+}
+
 // The 16 bytes from element k of a row on, in registers.
 template <class Source>
 QAT_DEVICE void qat_fetch(
     unsigned (&words)[4], const unsigned char* from, const Source& source, const typename Source::Row& row, int k) {
   constexpr int kBytes = Source::width;
+  if constexpr (kBytes == 1 && Source::follows) {
+    int at;
+    source.find(row, k, at);
+    return qat_fetch_anywhere(words, from + at, source.count(row, k));
+  }
 #pragma unroll
   for (int i = 0; i < 4; i++) words[i] = 0;
 #pragma unroll
