@@ -82,11 +82,11 @@ def dot_blocking(isa: DotProduct, spec: LinearSpec, pixels: int, short_rows: boo
     kept = _KEPT_BY_SHORT_ROWS if short_rows else Fraction(1)
 
     def cost(blocking: Blocking) -> float:
-        p, v = min(blocking.pixels, pixels), blocking.channels // isa.lanes
+        p, v = min(blocking.pixels, pixels), isa.sums(blocking.channels)
         return -(-spec.outer // blocking.channels) * max(p * v, p + v, _LATENCY) / p
 
     tiles = [
-        Blocking(vectors * isa.lanes, pixels_of_line(isa, spec, int(count * kept), vectors), 0.0)
+        Blocking(vectors * isa.lanes, pixels_of_line(isa, spec, int(count * kept), vectors * isa.parts), 0.0)
         for count, vectors in isa.tiles
     ]
     return min(tiles, key=cost)

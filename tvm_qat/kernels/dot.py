@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from tvm_qat.ir import tvm
 from tvm_qat.kernels.builder import tb
+from tvm_qat.kernels.dot_parts import add_parts, part_sums
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.isa import DotProduct
 from tvm_qat.kernels.line import Line, line_of
@@ -58,6 +59,17 @@ class DotBody(LinearBody):
     def sizes_together(self) -> bool:
         """On aarch64 with NEON alone LLVM puts sums on the stack then."""
         return self.isa.prefetches
+
+    def _tile(self, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
+        """Where lanes share a sum, they start at zero, and are added to the first values in the end."""
+        if self.isa.parts == 1:
+            super()._tile(pixels, origin, block)
+            return
+        parts = part_sums(self.isa, pixels, self.blocking.channels)
+        self._accumulate(parts, pixels, origin, block)
+        acc = self._accumulators(pixels, origin, block)
+        add_parts(self.isa, parts, acc, self.blocking.channels)
+        self._finish_block(acc, pixels, origin, block)
 
     def _accumulate(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr) -> None:
         self._add_products(acc, pixels, origin, block)
@@ -121,7 +133,7 @@ class DotBody(LinearBody):
         ahead.fetch(block, (first, pixels), (which, product(extents)))
 
     def _line(self, pixels: int) -> Line:
-        return line_of(self.isa, self.spec, pixels, self.blocking.channels // self.isa.lanes)
+        return line_of(self.isa, self.spec, pixels, self.isa.sums(self.blocking.channels))
 
     @property
     def _steps(self) -> int:
@@ -171,8 +183,7 @@ class DotBody(LinearBody):
         width = isa.channels * isa.depth
         weights = [self.weights.vload([*at, j * width], f"{isa.weight}x{width}") for j in range(vectors)]
         places = [(p, j) for p in range(len(data)) for j in range(vectors)]
-        # Activations of several steps are kept in registers, so weights come one after the other.
-        for p, j in sorted(places, key=lambda place: place[1]) if isa.steps > 1 else places:
+        for p, j in sorted(places, key=lambda place: place[1]) if isa.keeps_activations else places:
             total = isa.dot(acc[p].vload([j * isa.lanes], f"int32x{isa.lanes}"), data[p], weights[j])
             tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
 

@@ -110,7 +110,7 @@ class BorderDotBody(DotBody):
         before, count = (spec.inner * many // isa.reach for many in (taps.start, len(taps)))
         first = (tap[0] // self.blocks) * spec.inner if spec.groups > 1 else 0
         unroll = isa.unroll if count % isa.unroll == 0 else 1
-        with loops((count // unroll,)) as (i,):
+        with self._line(len(acc)).turns(0, count // unroll) as i:
             meanwhile(before // unroll + i, spec.inner * spec.axes[2].kernel // isa.reach // unroll)
             for u in range(unroll):
                 at = (*tap, (before + i * unroll + u) * isa.steps)

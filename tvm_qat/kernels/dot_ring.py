@@ -57,16 +57,18 @@ def passes_over_columns(spec: LinearSpec, isa: DotProduct) -> bool:
     return 0 < left + right < width.kernel and spec.inner % (isa.reach * isa.unroll) == 0
 
 
-def ring_parts(spec: LinearSpec, weights: Array, zero_point: int, channels: int) -> Array:
-    """int32 [D, H, 3, blocks * channels]: what a row of the kernel adds in the ring, and its columns
-    left and right of the data; zero_point as the loops see it. weights : of `packing.centred_weights`."""
+def ring_parts(spec: LinearSpec, weights: Array, zero_point: int, channels: int, isa: DotProduct) -> Array:
+    """int32 [D, H, 3, blocks * channels * isa.parts]: what a row of the kernel adds in the ring, and its
+    columns left and right of the data; zero_point as the loops see it. Of lanes that share a sum, the
+    first has it all. weights : of `packing.centred_weights`."""
     left, right = _outside(spec.axes[2])
     sums = zero_point * weights[0].sum(axis=-1)  # [outer, D, H, W]
     parts = (sums, sums[..., :left], sums[..., sums.shape[-1] - right :])
     kinds = np.stack([part.sum(axis=-1) for part in parts], axis=-1)  # [outer, D, H, 3]
     rows = np.moveaxis(kinds, 0, -1).reshape(-1, spec.outer)
     packed = [pack_vector(row, spec, channels) for row in rows]
-    return np.stack(packed).reshape(*spec.kernel[:2], 3, -1)
+    stacked = np.stack(packed).reshape(*spec.kernel[:2], 3, -1, 1)
+    return np.pad(stacked, [(0, 0)] * 4 + [(0, isa.parts - 1)]).reshape(*stacked.shape[:3], -1)
 
 
 def _outside(width: Axis) -> tuple[int, int]:
@@ -139,18 +141,18 @@ class RingDotBody(DotBody):
         turns = self.spec.inner // (isa.reach * isa.unroll)
         if not acc:
             return
-        with tb.serial(low * turns, high * turns) as turn:
+        with self._line(len(acc)).turns(low * turns, high * turns) as turn:
             meanwhile(turn, self.spec.axes[2].kernel * turns)
             for u in range(isa.unroll):
                 load = turn * isa.unroll + u
                 self._load(acc, (*at, load * isa.steps), row, columns, load * isa.reach)
 
     def _add_part(self, acc: Registers, at: Coordinates, block: PrimExpr) -> None:
-        channels, lanes = self.blocking.channels, self.isa.lanes
+        size, lanes = self.blocking.channels * self.isa.parts, self.isa.lanes
         for one in acc:
-            for start in range(0, channels, lanes):
+            for start in range(0, size, lanes):
                 with tb.vectorized(0, lanes) as lane:
-                    place = (*at, block * channels + start + lane)
+                    place = (*at, block * size + start + lane)
                     tb.buffer_store(
                         one, ex.wrapping_add(one[start + lane], self.parts[place]), [start + lane]
                     )

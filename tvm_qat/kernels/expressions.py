@@ -149,12 +149,13 @@ def round_to_int(x: PrimExpr, rounding: str, dtype: str, plus: PrimExpr | None =
 
 
 def wrapping_add(x: PrimExpr, y: PrimExpr) -> PrimExpr:
-    """x + y of int32, modulo 2^32.
+    """x + y of int32, or vectors of it, modulo 2^32.
 
     TVM marks 32-bit arithmetic as free of overflow, signed and unsigned, which lets LLVM assume
     it. Through int64 it is well defined, and LLVM narrows it to the same single instruction.
     """
-    return cast(cast(x, "int64") + cast(y, "int64"), "int32")
+    lanes = str(x.ty.dtype).removeprefix("int32")
+    return cast(cast(x, f"int64{lanes}") + cast(y, f"int64{lanes}"), f"int32{lanes}")
 
 
 def wrapping_subtract(x: PrimExpr, y: PrimExpr) -> PrimExpr:

@@ -21,6 +21,9 @@ _tir = tvm.tirx
 Narrow: TypeAlias = Callable[[Sequence[PrimExpr], PrimExpr | None, str], PrimExpr]
 """(four vectors of int32, zero point as int32 or None, dtype) -> a vector of bytes, saturated."""
 
+Join: TypeAlias = Callable[[Sequence[PrimExpr]], PrimExpr]
+"""As many vectors of int32 as each has lanes -> one, with the sum of each vector's lanes."""
+
 
 @dataclass(frozen=True)
 class DotProduct:
@@ -36,9 +39,14 @@ class DotProduct:
     are added to acc by an instruction of its own. narrow : None where the compiler's own code is as good.
 
     steps : that one load of activations brings. pixels : whose sums share a vector of accumulators,
-    one after the other. epilogue : registers that one takes: two for scales, four for bounds, zero
-    point and mask, two for values. defers : whether epilogues inside the next tile's loop were measured
-    to be faster. prefetches : whether weights of the next block are fetched ahead.
+    one after the other. parts : lanes that share the sum of one channel; they are added up at the end, by
+    join. epilogue : registers that one takes: two for scales, four for bounds, zero point and mask, two
+    for values. defers : whether epilogues inside the next tile's loop were measured to be faster.
+    prefetches : whether weights of the next block are fetched ahead.
+
+    adds_halves : the products of a step's first half are added to those of its second in 16 bits, which
+    hold all but twice -128 * -128. instead : runs the sums for which it takes fewer instructions, counted
+    under qemu: per_step for each step of a sum, per_sum for what precedes and follows them.
     """
 
     name: str
@@ -56,9 +64,15 @@ class DotProduct:
     narrow: Narrow | None = None
     steps: int = 1
     pixels: int = 1
+    parts: int = 1
+    join: Join | None = None
     epilogue: int = 8
     defers: bool = False
     prefetches: bool = False
+    adds_halves: bool = False
+    per_step: float = 0.0
+    per_sum: float = 0.0
+    instead: DotProduct | None = None
 
     @property
     def reach(self) -> int:
@@ -68,12 +82,27 @@ class DotProduct:
     @property
     def channels(self) -> int:
         """Of a vector of accumulators, and of weights."""
-        return self.lanes // self.pixels
+        return self.lanes // (self.pixels * self.parts)
+
+    def sums(self, channels: int) -> int:
+        """Vectors of accumulators of a pixel's `channels`, or of half as many for each of two pixels."""
+        return channels * self.parts // self.lanes
+
+    @property
+    def one_turn(self) -> bool:
+        """Whether loops do one turn at a time. LLVM does several for processors in order, such as
+        cortex-a53, and the products on their way to a sum would not fit the registers."""
+        return self.adds_halves
+
+    @property
+    def keeps_activations(self) -> bool:
+        """Whether a step holds the activations of all pixels, and takes weights one after the other."""
+        return self.steps > 1 or self.parts > 1
 
     @property
     def adds_bytes_by_channel(self) -> bool:
         """Whether a lane adds four bytes of one channel, as depthwise kernels and attention want."""
-        return self.depth == 4 and self.pixels == 1
+        return self.depth == 4 and self.pixels == self.parts == 1
 
     def flips(self, dtype: str) -> bool:
         """Whether activations of this dtype must be copied with their sign bit flipped."""
@@ -122,9 +151,7 @@ def _pmaddwd(name: str, lanes: int) -> Callable[[PrimExpr, PrimExpr, PrimExpr], 
 
     def dot(acc: PrimExpr, data: PrimExpr, weight: PrimExpr) -> PrimExpr:
         pairs = _intrinsic(f"int32x{lanes}", name, _tir.reinterpret(f"int16x{2 * lanes}", data), weight)
-        # Through 64 bits, which LLVM undoes: TVM marks 32-bit sums as free of overflow.
-        total = _tir.Cast(f"int64x{lanes}", acc) + _tir.Cast(f"int64x{lanes}", pairs)
-        return _tir.Cast(f"int32x{lanes}", total)
+        return ex.wrapping_add(acc, pairs)
 
     return dot
 

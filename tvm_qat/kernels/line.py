@@ -72,17 +72,19 @@ class Line:
 
         Where LLVM would write it out, and the line does not fit, LLVM does not get to know its count.
         """
-        sums = self.pixels * self.vectors
-        if count == 1 or steps * sums > _WRITTEN_OUT or self.registers(steps) <= self.isa.registers:
+        long = steps * self.pixels * self.vectors > _WRITTEN_OUT
+        if count == 1 or ((long or self.registers(steps) <= self.isa.registers) and not self.isa.one_turn):
             with loops((count,)) as (i,):
                 yield i
             return
-        # A step that is unknown too keeps LLVM from counting the turns and doing several at once.
-        turn = registers(1, "int32")
-        tb.buffer_store(turn, ex.int32(0), [0])
-        with tb.While(turn[0] < tvm.tirx.max(ex.unknown(count), 1)):
-            yield turn[0]
-            tb.buffer_store(turn, turn[0] + ex.unknown(1), [0])
+        with _uncounted(0, tvm.tirx.max(ex.unknown(count), 1)) as i:
+            yield i
+
+    @contextmanager
+    def turns(self, low: PrimExpr, high: PrimExpr) -> Iterator[PrimExpr]:
+        """A loop from `low` to `high`, too long to be written out."""
+        with _uncounted(low, high) if self.isa.one_turn else tb.serial(low, high) as i:
+            yield i
 
     def registers(self, steps: int) -> int:
         """What `steps` steps written out need, with an epilogue behind them."""
@@ -95,7 +97,7 @@ class Line:
         sums = self.pixels * self.vectors
         products = sums if self.isa.adds_apart and steps > self.isa.unroll else 0
         # See `DotBody._step`: either the weights of a step are held, or the activations of one.
-        held = self.vectors + 1 if self.isa.steps == 1 else self.pixels + 1
+        held = self.pixels + 1 if self.isa.keeps_activations else self.vectors + 1
         return sums + held + self._kept(steps) + products
 
     def _kept(self, steps: int) -> int:
@@ -105,3 +107,13 @@ class Line:
         last = {element: i for i, row in enumerate(loads) for element in row}
         first = {element: i for i, row in reversed([*enumerate(loads)]) for element in row}
         return max(sum(first[e] <= i < last[e] for e in last) for i in range(len(loads)))
+
+
+@contextmanager
+def _uncounted(low: PrimExpr, high: PrimExpr) -> Iterator[PrimExpr]:
+    """A loop whose step LLVM does not know, so that it cannot count the turns and do several at once."""
+    turn = registers(1, "int32")
+    tb.buffer_store(turn, ex.cast(low, "int32") if not isinstance(low, int) else ex.int32(low), [0])
+    with tb.While(turn[0] < high):
+        yield turn[0]
+        tb.buffer_store(turn, turn[0] + ex.unknown(1), [0])

@@ -20,7 +20,6 @@ from tvm_qat.kernels.blocking import (
 )
 from tvm_qat.kernels.builder import Symbols
 from tvm_qat.kernels.depthwise_layout import (
-    CHUNK,
     channels_in_order,
     outputs_of_window,
     pack_dot_depthwise,
@@ -94,36 +93,6 @@ class LinearPlan:
         return padded or not spec.channels_last or self.flips
 
 
-def suits_dot(fused: Fused, isa: DotProduct) -> bool:
-    """Whether the instruction can run it: constant 8-bit weights, enough channels, a known zero point."""
-    call = fused.anchor
-    if dtype_of(call.args[0]) not in ("uint8", "int8") or not is_const(call.args[2]):
-        return False
-    spec, lead = spec_of(fused, Symbols())
-    if lead:
-        return _suits_batched(call, spec, isa)
-    if not (is_const(call.args[1]) and is_const(call.args[3])):
-        return False
-    if spec.depthwise:
-        known = all(isinstance(size, int) for size in (spec.axes[2].size, spec.axes[2].out))
-        enough = isa.adds_bytes_by_channel and spec.channels_last and spec.groups >= CHUNK and known
-    else:
-        enough = spec.run >= isa.depth
-    if not enough:
-        return False
-    weights = packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3]))
-    limits = np.iinfo(isa.weight)
-    return bool(limits.min <= weights.min(initial=0) and weights.max(initial=0) <= limits.max)
-
-
-def _suits_batched(call: Any, spec: LinearSpec, isa: DotProduct) -> bool:
-    """Whether a right side known at run time can be packed: int8, symmetric, of known size."""
-    symmetric = is_const(call.args[3]) and not np.any(array_of(call.args[3]))
-    known = isinstance(spec.inner, int) and isinstance(spec.outer, int)
-    bytes_ = isa.adds_bytes_by_channel and dtype_of(call.args[1]) == "int8"
-    return bytes_ and symmetric and known and spec.inner >= isa.depth
-
-
 def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | None = None) -> LinearPlan:
     """isa : one that `suits_dot`, or None for the plain kernel."""
     spec, lead = spec_of(fused, symbols)
@@ -145,7 +114,7 @@ def plan_linear(fused: Fused, target: Any, symbols: Symbols, isa: DotProduct | N
         operands.accumulator_bound = greatest_sum(weights, call.args[2], bias, data.dtype)
         if isa is not None and (zero is not None or moved) and passes_over_columns(spec, isa):
             known = int(array_of(call.args[2]).reshape(())) + moved
-            ring = operands.tensor(const(ring_parts(spec, weights, known, lanes)), indexed=True)
+            ring = operands.tensor(const(ring_parts(spec, weights, known, lanes, isa)), indexed=True)
     else:
         weight = operands.tensor(fused.origin(call.args[1])[0])
         kernel_zero = zero_point_term(fused, 3, operands)

@@ -58,12 +58,17 @@ def pack_dot(spec: LinearSpec, weights: Array, channels: int, isa: DotProduct) -
     blocks = -(-outer // channels)
     padded = np.zeros((groups, blocks * channels, depth, height, width, inner), weights.dtype)
     padded[:, :outer] = weights
-    taps = 1 if spec.merges_columns else width
-    runs = padded.reshape(groups * blocks, channels, depth, height, taps, spec.run)
-    ordered = np.moveaxis(split_runs(isa, runs), 1, -2)  # [..., taps, steps, channels, depth]
+    steps = split_steps(spec, padded.reshape(groups * blocks, channels, *weights.shape[2:]), isa)
+    ordered = np.moveaxis(steps, 1, -2)  # [..., taps, steps, channels, depth]
     return np.ascontiguousarray(
         ordered.reshape(groups * blocks, depth, height, -1, channels * isa.depth)
     ).astype(isa.weight)
+
+
+def split_steps(spec: LinearSpec, weights: Array, isa: DotProduct) -> Array:
+    """[groups, outer, D, H, W, inner] -> [groups, outer, D, H, taps, steps, depth], see `runs`."""
+    taps = 1 if spec.merges_columns else weights.shape[4]
+    return split_runs(isa, weights.reshape(*weights.shape[:4], taps, spec.run))
 
 
 def pack_depthwise(weights: Array) -> Array:

@@ -19,13 +19,13 @@ from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.isa import DOT_PRODUCTS, DotProduct
 from tvm_qat.kernels.isa_arm import ARM_DOT_PRODUCTS
 from tvm_qat.kernels.linear_build import build_linear
-from tvm_qat.kernels.linear_plan import suits_dot
 from tvm_qat.kernels.matmul import build_any_matmul, has_unknown_size
 from tvm_qat.kernels.permuted import PERMUTE, build_permuted, has_permutation
 from tvm_qat.kernels.pooling import build_max_pool
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean
 from tvm_qat.kernels.rows import ROW_OPERATORS, build_rows, has_row_operator
 from tvm_qat.kernels.softmax import build_softmax
+from tvm_qat.kernels.suits_dot import suits_dot
 from tvm_qat.qnn.table import OPS
 
 
