@@ -162,6 +162,23 @@ def test_few_rows_are_added_up_by_warps(tmp_path: Path) -> None:
         assert np.array_equal(have, expected(mod, i, one)), one.name
 
 
+def test_depthwise_takes_any_number_of_channels(tmp_path: Path) -> None:
+    """Pixels that begin in every place of a word, and a last word with one to four channels."""
+    rng = np.random.default_rng(7)
+    counts = (2, 3, 5, 19, 24)
+    cases = [
+        conv_case(f"{c}", rng, size=(5, 6), groups=c, inner=1, outer=1, data=data, zero=zero, stride=stride)
+        for c in counts
+        for data, zero, stride in (("uint8", 200, 1), ("int8", -5, 2))
+    ]
+    mod = module_of(cases)
+    machine = Emulated(mod, tmp_path)
+    assert re.findall(r"qat_depthwise<(\d+)", machine.source) == [str(c) for c in counts for _ in range(2)]
+    for i, one in enumerate(cases):
+        (have,) = machine.run(one.inputs, f"case{i}", backwards=bool(i % 2))
+        assert np.array_equal(have, expected(mod, i, one)), one.name
+
+
 def test_shares_of_the_depth_are_added_up(tmp_path: Path) -> None:
     """Several tiles along both sides, shares of unequal length, a depth that ends inside of a step."""
     rng = np.random.default_rng(6)

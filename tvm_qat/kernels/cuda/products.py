@@ -13,7 +13,7 @@ from tvm_qat.ir import is_const, tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
 from tvm_qat.kernels.cuda.operand_rows import CHUNK, pixels_under_taps, right_follows
-from tvm_qat.kernels.cuda.places import begun, output_place, pixels, store_columns, store_four
+from tvm_qat.kernels.cuda.places import begun, pixels, store_columns
 from tvm_qat.kernels.cuda.shares import build_in_shares, shares_of
 from tvm_qat.kernels.cuda.sums import SumsPlan, plan_sums, suits_products
 from tvm_qat.kernels.cuda.template_calls import TYPES, add_call, leave_call
@@ -146,26 +146,29 @@ def build_depthwise(fused: Fused, _target: Any) -> Kernel:
     """A thread for four channels of a pixel, by dp4a."""
     plan = plan_sums(fused, _by_four_taps)
     channels, taps = plan.spec.groups, math.prod(plan.spec.kernel)
-    total = product(pixels(plan)) * channels // 4
+    fours = -(-channels // 4)
+    total = product(pixels(plan)) * fours
     helper = f"qat_depthwise<{channels}, {taps}, {TYPES[plan.data.dtype]}>"
     read = pixels_under_taps(plan)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
         data, weight = buffers[plan.data.name], buffers[plan.weight.name]
         with one_for_each(total, 128) as i:
-            m, channel = tb.Bind(i // (channels // 4)), tb.Bind(i % (channels // 4) * 4)
+            m, channel = tb.Bind(i // fours), tb.Bind(i % fours * 4)
             acc = tb.alloc_buffer((4,), "int32", scope="local", layout=None)
             tb.evaluate(_tir.call_extern("int32", helper, acc.data, data.data, weight.data, m, channel, read))
-            totals = [begun(plan, buffers, channel + e, acc[e]) for e in range(4)]
-            places = [output_place(plan, 0, m, channel + e) for e in range(4)]
-            store_four(plan, buffers, out, places, totals)
+
+            def sum_of(e: int) -> PrimExpr:
+                return begun(plan, buffers, channel + e, acc[e])
+
+            store_columns(plan, buffers, out, (ex.int32(0), m, channel), sum_of)
 
     return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
 
 
 def _by_four_taps(_spec: LinearSpec, weights: Array) -> Array:
-    """[channels, 1, 1, H, W, 1] -> int32 [channels / 4, ceil(taps / 4), 4], four taps in a word."""
+    """[channels, 1, 1, H, W, 1] -> int32 [ceil(channels / 4), ceil(taps / 4), 4], four taps in a word."""
     taps = weights.reshape(weights.shape[0], -1)
-    words = np.pad(taps, ((0, 0), (0, -taps.shape[1] % 4))).astype(np.int8)
+    words = np.pad(taps, ((0, -taps.shape[0] % 4), (0, -taps.shape[1] % 4))).astype(np.int8)
     words = np.ascontiguousarray(words).view(np.int32)
     return np.ascontiguousarray(words.reshape(-1, 4, words.shape[1]).transpose(0, 2, 1))

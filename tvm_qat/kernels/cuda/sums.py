@@ -78,12 +78,12 @@ def suits_products(fused: Fused) -> bool:
 
 
 def suits_depthwise(fused: Fused) -> bool:
-    """Depthwise convolutions of bytes with whole words of channels."""
+    """Depthwise convolutions of bytes."""
     call = fused.anchor
     if dtype_of(call.args[0]) not in _BYTES or not all(is_const(call.args[i]) for i in (1, 2, 3)):
         return False
     spec, _ = spec_of(fused, Symbols())
-    if not (spec.depthwise and _is_flat(spec) and spec.groups % 4 == 0):
+    if not (spec.depthwise and _is_flat(spec)):
         return False
     return _fits_int8(packing.centred_weights(spec, array_of(call.args[1]), array_of(call.args[3])))
 

@@ -19,15 +19,26 @@ template <class T> QAT_DEVICE T qat_greatest_of_warp(T x) {
   return qat_from_lane(x, 0);
 }
 
+// Four bytes from any address on, of which the first `count` are there; the others may be any.
+QAT_DEVICE unsigned qat_word_anywhere(const unsigned char* from, int count) {
+  const int shift = static_cast<int>(reinterpret_cast<size_t>(from) & 3);
+  unsigned around[2];
+  qat_read<4>(around, from - shift);
+  around[1] = around[0];
+  if (shift + count > 4) qat_read<4>(around + 1, from - shift + 4);
+  return qat_permute(around[0], around[1], 0x3210 + 0x1111 * shift);
+}
+
 // Four neighbouring channels of a depthwise convolution at output pixel m: four taps at a time, their
 // bytes exchanged so that a word holds four taps of one channel.
-// weights : [channels / 4][groups of four taps][channel] words of four taps, zeros behind the last.
+// weights : [channels / 4, rounded up][groups of four taps][channel] words of four taps, zeros behind the last.
 template <int kChannels, int kTaps, class Byte, class Pixels>
 QAT_DEVICE void qat_depthwise(
     int* acc, const void* data, const int* weights, int m, int channel, const Pixels& pixels) {
   constexpr int kGroups = (kTaps + 3) / 4;
   const unsigned char* from = static_cast<const unsigned char*>(data);
   const typename Pixels::Row row = pixels.row(m);
+  const int count = kChannels % 4 == 0 ? 4 : min(4, kChannels - channel);
 #pragma unroll
   for (int e = 0; e < 4; e++) acc[e] = 0;
 #pragma unroll
@@ -37,14 +48,18 @@ QAT_DEVICE void qat_depthwise(
     for (int t = 0; t < 4; t++) {
       int at;
       QatPlace place = pixels.find(row, (group * 4 + t) * kChannels + channel, at);
-      p[t] = place == kQatRead ? *reinterpret_cast<const unsigned*>(from + at) : place == kQatFill ? Pixels::fill : 0;
+      p[t] = place == kQatFill ? Pixels::fill : 0;
+      if (place == kQatRead && kChannels % 4 == 0) qat_read<4>(p + t, from + at);
+      if (place == kQatRead && kChannels % 4 != 0) p[t] = qat_word_anywhere(from + at, count);
     }
     unsigned low = qat_permute(p[0], p[1], 0x5140), high = qat_permute(p[0], p[1], 0x7362);
     unsigned low2 = qat_permute(p[2], p[3], 0x5140), high2 = qat_permute(p[2], p[3], 0x7362);
+    unsigned words[4];
+    qat_read<16>(words, weights + (channel / 4 * kGroups + group) * 4);
     const unsigned taps[4] = {qat_permute(low, low2, 0x5410), qat_permute(low, low2, 0x7632),
                               qat_permute(high, high2, 0x5410), qat_permute(high, high2, 0x7632)};
 #pragma unroll
     for (int e = 0; e < 4; e++)
-      acc[e] = qat_dot4(taps[e], weights[(channel / 4 * kGroups + group) * 4 + e], acc[e], Byte(), static_cast<signed char>(0));
+      acc[e] = qat_dot4(taps[e], words[e], acc[e], Byte(), static_cast<signed char>(0));
   }
 }
