@@ -24,6 +24,7 @@ using ushort = unsigned short;
 using uint = unsigned int;
 using half = _Float16;
 #define __float2half_rn(x) static_cast<half>(x)
+#define __habs(x) static_cast<half>(fabsf(x))
 struct nv_bfloat16 {
   uint16_t bits;
   nv_bfloat16() = default;

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +15,14 @@ from tests.kernels.harness import Case, expected, module_of
 from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
 from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
+from tests.support.steps import module_of_steps
+from tvm_qat.ir import IRModule, const, relax
 from tvm_qat.kernels.cuda import products, tiles
 from tvm_qat.package import link
 
 pytestmark = [needs_compiler, needs_nvcc]
 
+Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tvm_qat/data/demo/digits_cnn.onnx"
 
@@ -92,18 +98,36 @@ assert compiled["elements"] > 10000 and compiled["layers"] > 10 and compiled["di
     assert done.returncode == 0, done.stderr
 
 
-def _run_case(machine: GpuMachine, case: Case, folder: Path) -> None:
-    mod = module_of([case])
-    main = mod["case0"].with_attr("global_symbol", "main")
+def _result_of(machine: GpuMachine, mod: IRModule, inputs: Sequence[Array], folder: Path) -> Array:
+    """What the package of a module with one result makes of its inputs."""
     with emulated_kernels(folder):
-        tvm_qat.compile(type(mod)({"main": main}), TARGET).save(folder / "model.tar")
+        tvm_qat.compile(mod, TARGET).save(folder / "model.tar")
     package = tvm_qat.load(folder / "model.tar")
-    np.savez(folder / "in.npz", **dict(zip((i.name for i in package.inputs), case.inputs, strict=True)))
+    np.savez(folder / "in.npz", **dict(zip((i.name for i in package.inputs), inputs, strict=True)))
     words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
     done = machine.python(*words, folder=folder)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "out.npz") as made:
-        np.testing.assert_array_equal(made[made.files[0]], expected(mod, 0, case))
+        return made[made.files[0]]
+
+
+def _run_case(machine: GpuMachine, case: Case, folder: Path) -> None:
+    mod = module_of([case])
+    main = mod["case0"].with_attr("global_symbol", "main")
+    have = _result_of(machine, IRModule({"main": main}), case.inputs, folder)
+    np.testing.assert_array_equal(have, expected(mod, 0, case))
+
+
+def test_what_tvm_itself_makes_of_an_operator_has_the_bits_of_a_cpu(
+    machine: GpuMachine, tmp_path: Path
+) -> None:
+    """Groups are normalized by several kernels of one function, with a reciprocal square root."""
+    x = np.random.default_rng(7).normal(size=(6, 197)).astype(np.float32)
+    gamma, beta = (const(np.random.default_rng(i).normal(size=6).astype(np.float32)) for i in (8, 9))
+    norm = partial(relax.op.nn.group_norm, num_groups=2, channel_axis=0, axes=[1], epsilon=1e-5)
+    mod = module_of_steps(lambda data: [norm(data, gamma, beta)], x.shape)
+    (wanted,) = tvm_qat.compile(mod, "native").run([x]).values()
+    assert _result_of(machine, mod, [x], tmp_path).tobytes() == wanted.tobytes()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
     llvm.lrint(x)              ->    qat_nearest(x)
     qat.exp(x)                 ->    qat_exp(x)
+    rsqrt(x)                   ->    1 / qat_square_root(x)    (as LLVM code has it)
     max(x, y) of floats        ->    qat_greatest(x, y)   (what LLVM code does with NaN)
 
 Products need no fences: the source is compiled without contraction.
@@ -88,8 +89,9 @@ def _call(old: Any, refused: list[str]) -> Any:
         return _tir.call_pure_extern(dtype, f"qat_{name}", *old.args)
     if dialect == "qat" and name == "entry":
         return one_load(old)
-    if dialect in ("tirx", "prim") and name == "sqrt" and dtype == "float32":
-        return _tir.call_pure_extern(dtype, "qat_square_root", *old.args)
+    if dialect in ("tirx", "prim") and name in ("sqrt", "rsqrt") and dtype == "float32":
+        root = _tir.call_pure_extern(dtype, "qat_square_root", *old.args)
+        return root if name == "sqrt" else _tir.Div(_tir.FloatImm(dtype, 1.0), root)
     if dialect in ("tirx", "prim") and name in _OF_THE_LIBRARY:
         refused.append(f"{name} of {dtype}")
     return old
