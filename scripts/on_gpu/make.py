@@ -33,7 +33,7 @@ GEMM = (
 _ROWS, _COLUMNS = 67, 61
 """So many rows of activations and columns of weights differ. Primes: a tile in the wrong place shows."""
 
-_LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_cuda.so")
+_LIBRARIES = ("libtvm_runtime.so", "libtvm_runtime_extra.so", "libtvm_runtime_cuda.so")
 
 Made = tuple[Part, bytes, dict[str, Array]]
 
@@ -68,7 +68,7 @@ def _copy_runtime(to: Path, device: str) -> None:
     """TVM's runtime of the very version that made the packages, for a machine that has none."""
     to.mkdir(exist_ok=True)
     home = Path(tvm.__file__).parent / "lib"
-    for name in _LIBRARIES[: 2 if device == "cuda" else 1]:
+    for name in _LIBRARIES[: 3 if device == "cuda" else 2]:
         shutil.copyfile(home / name, to / name)
 
 

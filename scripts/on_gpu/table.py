@@ -54,6 +54,7 @@ def _row(one: Outcome, peak: Peak | None) -> dict[str, Any]:
     ratios = {name: np.array(other) / ours for name, other in seconds.items() if name != OURS}
     return {
         "name": one.part.name,
+        "right": not one.faults,
         "rounds": len(ours),
         "seconds": {name: _quartiles(values) for name, values in seconds.items()},
         "ratio": {name: _quartiles(values) for name, values in ratios.items()},
@@ -99,7 +100,8 @@ def _shown(row: dict[str, Any]) -> str:
     beside = [peer, _ms(row["seconds"][peer]), _range(row["ratio"][peer])] if peer else ["", "", ""]
     share = row["share_of_peak"]
     figures = [f"{row['tops']:.3g}", "" if share is None else f"{100 * share:.3g} %"]
-    return _line([row["name"], _ms(row["seconds"][OURS]), *beside, *figures])
+    name = row["name"] if row["right"] else f"{row['name']} (wrong bits)"
+    return _line([name, _ms(row["seconds"][OURS]), *beside, *figures])
 
 
 def _ms(quartiles: Sequence[float]) -> str:

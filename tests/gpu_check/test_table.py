@@ -65,5 +65,11 @@ def test_the_table_can_be_read() -> None:
     assert lines[-2:] == ["- net-b1: compiled", "- gemm-2: torch is not installed"]
 
 
+def test_figures_of_what_is_wrong_say_so() -> None:
+    wrong = replace(ALONE, faults=["gemm-2: 1 of 4 elements differ"], right=0)
+    text = markdown(document([wrong], ABOUT))
+    assert "| gemm-2 (wrong bits) | 1 (1-1) |" in text and "0 of 1 cases have the right bits" in text
+
+
 def test_without_times_there_is_no_table() -> None:
     assert markdown(document([KERNEL], ABOUT)) == "**A GPU** (TVM 0.27): 1 of 1 cases have the right bits.\n"
