@@ -177,9 +177,10 @@ QAT_DEVICE void qat_write_shared(void* to, const int* from) {
   check_shared(to, 16);
   memcpy(to, from, 16);
 }
-QAT_DEVICE void qat_write2(int* to, const int* from) {
-  if (reinterpret_cast<uintptr_t>(to) % 8) fail("misaligned write");
-  memcpy(to, from, 8);
+template <int kWords>
+QAT_DEVICE void qat_write(int* to, const int* from) {
+  if (reinterpret_cast<uintptr_t>(to) % (4 * kWords)) fail("misaligned write");
+  memcpy(to, from, 4 * kWords);
 }
 
 template <class Left, class Right>

@@ -62,15 +62,18 @@ def test_fused_products_by_dp4a_equal_the_reference(tmp_path: Path) -> None:
     check(fused_cases.conv_cases(), tmp_path, OLDER)
 
 
+@pytest.mark.parametrize("target", [TARGET, OLDER], ids=["mma", "dp4a"])
 @pytest.mark.parametrize("which", ["fused", pytest.param("conv2d", marks=pytest.mark.slow)])
 def test_products_in_shares_equal_the_reference(
-    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    which: str, target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A share for each step, in whatever tile."""
-    monkeypatch.setattr(shares, "choose_shares", lambda _tile, _rows, _columns, depth: (-(-depth // 64), 1))
+    monkeypatch.setattr(
+        shares, "choose_shares", lambda tile, _rows, _columns, depth: (-(-depth // tile.step), 1)
+    )
     deep = [conv_case(f"{c}", np.random.default_rng(c), inner=c, outer=67, data=d) for c, d in _DEEP]
     cases = [*fused_cases.conv_cases(), *deep] if which == "fused" else CASES["qnn.conv2d"]()
-    check(cases, tmp_path)
+    check(cases, tmp_path, target)
 
 
 _DEEP = ((24, "int8"), (29, "uint8"))

@@ -179,7 +179,8 @@ def test_depthwise_takes_any_number_of_channels(tmp_path: Path) -> None:
         assert np.array_equal(have, expected(mod, i, one)), one.name
 
 
-def test_shares_of_the_depth_are_added_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [TARGET, OLDER], ids=["mma", "dp4a"])
+def test_shares_of_the_depth_are_added_up(target: Any, tmp_path: Path) -> None:
     """Several tiles along both sides, shares of unequal length, a depth that ends inside of a step."""
     rng = np.random.default_rng(6)
     cases = [
@@ -187,7 +188,7 @@ def test_shares_of_the_depth_are_added_up(tmp_path: Path) -> None:
         conv_case("three", rng, size=(9, 8), inner=203, outer=67, data="int8", zero=-3),
     ]
     mod = module_of(cases)
-    machine = Emulated(mod, tmp_path)
+    machine = Emulated(mod, tmp_path, target)
     assert re.findall(r"qat_add_shares<(\d+)", machine.source) == ["4", "3"]
     for i, one in enumerate(cases):
         for early in (False, True):

@@ -24,12 +24,17 @@ def test_large_tiles_are_for_products_that_fill_a_gpu(choose: Any) -> None:
 
 def test_shares_cover_the_depth_and_stay_worth_it() -> None:
     for rows, columns, depth in _SIZES:
-        tile, steps = tiles.choose_tile(rows, columns, depth, 1), -(-depth // 64)
-        count, each = tiles.choose_shares(tile, rows, columns, depth)
-        assert (count - 1) * each < steps <= count * each, (rows, columns, depth)
-        if count > 1:
-            down, across = tile.blocks(rows, columns)
-            assert each >= 8 and count * down * across <= _PROCESSORS, (rows, columns, depth)
+        for choose in (tiles.choose_tile, tiles.choose_dot_tile):
+            tile = choose(rows, columns, depth, 1)
+            count, each = tiles.choose_shares(tile, rows, columns, depth)
+            assert (count - 1) * each * tile.step < depth <= count * each * tile.step, (rows, columns, depth)
+            if count > 1:
+                down, across = tile.blocks(rows, columns)
+                assert each * tile.step >= 512 and count * down * across <= _PROCESSORS, (
+                    rows,
+                    columns,
+                    depth,
+                )
 
 
 def test_late_layers_of_resnet_50_are_shared() -> None:

@@ -63,7 +63,7 @@ def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel
     rows, columns, spec = product(pixels(plan)), plan.spec.outer, plan.spec
     batch, depth = product(plan.lead), math.prod(spec.kernel) * spec.inner
     tile = choose(rows, columns, depth, batch)
-    if tile.divides and (shares := shares_of(plan, tile, depth)).count > 1:
+    if tile.step and (shares := shares_of(plan, tile, depth)).count > 1:
         return build_in_shares(plan, tile, shares)
     down, across = tile.blocks(rows, columns)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 _DEPTH = 64
-_WARPS, _LEAST_STEPS = 8, 8
+_WARPS, _LEAST_DEPTH = 8, 512
 _TENSOR_CORES, _DOTS = 108, 40
 """Multiprocessors of a GPU with and without the instruction (A100, T4): with fewer blocks some are idle."""
 
@@ -18,8 +18,8 @@ class Tile:
     words : int32 of shared memory. line : int32 between rows of sums there. parts : turns in which
     they go through it, an equal share of the rows each. held : int32 of registers in which a thread
     keeps sums until their turn; 0 where the template leaves them all in shared memory by itself.
-    template, text : the C++ function and its type of tile. divides : whether there is a template that
-    adds up a share of the depth.
+    template, text : the C++ function and its type of tile. step : elements of the depth at once; 0
+    where no template adds up a share of the steps.
     """
 
     rows: int
@@ -31,7 +31,7 @@ class Tile:
     text: str
     parts: int = 1
     held: int = 0
-    divides: bool = False
+    step: int = 0
 
     def blocks(self, rows: int, columns: int) -> tuple[int, int]:
         return -(-rows // self.rows), -(-columns // self.columns)
@@ -43,7 +43,7 @@ def mma_tile(rows: int, columns: int, warps: tuple[int, int], stages: int = 4) -
     ring = stages * (rows + columns) * _DEPTH // 4
     words = max(ring, rows * line + rows + columns)
     text = f"QatTile<{rows}, {columns}, {warps[0]}, {warps[1]}, {stages}>"
-    return Tile(rows, columns, 32 * math.prod(warps), words, line, "qat_product", text, divides=True)
+    return Tile(rows, columns, 32 * math.prod(warps), words, line, "qat_product", text, step=_DEPTH)
 
 
 def dot_tile(down: int, across: int) -> Tile:
@@ -53,7 +53,9 @@ def dot_tile(down: int, across: int) -> Tile:
     ring = 2 * 8 * (rows + 4 + columns + 4)
     words = max(ring, 32 * line + columns + 32)
     text = f"QatDotTile<{down}, {across}>"
-    return Tile(rows, columns, 32 * down * across, words, line, "qat_dots", text, parts=down, held=80)
+    return Tile(
+        rows, columns, 32 * down * across, words, line, "qat_dots", text, parts=down, held=80, step=32
+    )
 
 
 def thin_tile(rows: int, each: int, lanes: int, split: int) -> Tile:
@@ -84,11 +86,12 @@ def choose_dot_tile(rows: int, columns: int, _depth: int, batch: int) -> Tile:
 def choose_shares(tile: Tile, rows: int, columns: int, depth: int) -> tuple[int, int]:
     """In how many shares blocks add up the depth, and the steps of one: until all multiprocessors work.
 
-    A share has eight steps or more, twice the ring: below that the copies of a block, its sums on their
-    way through memory and the second kernel cost what is won.
+    A share has 512 elements or more, for tensor cores twice their ring: by arithmetic, what a block
+    takes to begin, its sums on their way through memory and the second kernel cost more below that.
     """
-    steps, blocks = -(-depth // _DEPTH), math.prod(tile.blocks(rows, columns))
-    each = -(-steps // max(1, min(_TENSOR_CORES // blocks, steps // _LEAST_STEPS)))
+    steps, blocks = -(-depth // tile.step), math.prod(tile.blocks(rows, columns))
+    most = (_DOTS if tile.held else _TENSOR_CORES) // blocks
+    each = -(-steps // max(1, min(most, depth // _LEAST_DEPTH)))
     return -(-steps // each), each
 
 

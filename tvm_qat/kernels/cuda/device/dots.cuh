@@ -52,22 +52,21 @@ QAT_DEVICE int qat_dot_row() { return qat_thread() % 32 / 8 * 4; }
 QAT_DEVICE int qat_dot_column() { return qat_thread() % 8 * 4; }
 
 // acc : the thread's sums [8 rows][8 columns], then those of its columns of `right`, then of its rows of
-// `left`, where asked for.
+// `left`, where asked for; over the steps from `first` on, `steps` of them.
 template <class Tile, class Left, class Right, bool kSumRight, bool kSumLeft, class LeftRows, class RightRows>
-QAT_DEVICE void qat_dots(
+QAT_DEVICE void qat_add_dots(
     int* acc, int* shared, const void* left_data, const void* right_data, int m0, int n0,
-    const LeftRows& left_rows, const RightRows& right_rows) {
+    const LeftRows& left_rows, const RightRows& right_rows, int first, int steps) {
   const unsigned char *from_left = static_cast<const unsigned char*>(left_data),
                       *from_right = static_cast<const unsigned char*>(right_data);
-  const int steps = (left_rows.depth + Tile::depth - 1) / Tile::depth;
   QatWordLoader<Tile, LeftRows, Tile::rows> left(left_rows, m0);
   QatWordLoader<Tile, RightRows, Tile::columns> right(right_rows, n0);
   const int warp = qat_thread() / 32;
   const int row = warp / Tile::warps_n * 32 + qat_dot_row(), column = warp % Tile::warps_n * 64 + qat_dot_column();
 #pragma unroll
   for (int i = 0; i < 80; i++) acc[i] = 0;
-  left.read(from_left, 0);
-  right.read(from_right, 0);
+  left.read(from_left, first);
+  right.read(from_right, first);
 #pragma unroll 1
   for (int k = 0; k < steps; k++) {
     int* slot = shared + k % 2 * Tile::slot;
@@ -75,8 +74,8 @@ QAT_DEVICE void qat_dots(
     right.store(slot + Tile::left);
     qat_barrier();
     if (k + 1 < steps) {
-      left.read(from_left, k + 1);
-      right.read(from_right, k + 1);
+      left.read(from_left, first + k + 1);
+      right.read(from_right, first + k + 1);
     }
 #pragma unroll
     for (int word = 0; word < Tile::words; word++) {
@@ -94,6 +93,39 @@ QAT_DEVICE void qat_dots(
         if (kSumRight) acc[64 + i] = qat_dot4(0x01010101u, b[i / 4][i % 4], acc[64 + i], Left(), Right());
         if (kSumLeft) acc[72 + i] = qat_dot4(a[i / 4][i % 4], 0x01010101u, acc[72 + i], Left(), Right());
       }
+    }
+  }
+}
+
+template <class Tile>
+QAT_DEVICE int qat_dot_steps(int depth) { return (depth + Tile::depth - 1) / Tile::depth; }
+
+// All of the depth.
+template <class Tile, class Left, class Right, bool kSumRight, bool kSumLeft, class LeftRows, class RightRows>
+QAT_DEVICE void qat_dots(
+    int* acc, int* shared, const void* left_data, const void* right_data, int m0, int n0,
+    const LeftRows& left_rows, const RightRows& right_rows) {
+  qat_add_dots<Tile, Left, Right, kSumRight, kSumLeft>(
+      acc, shared, left_data, right_data, m0, n0, left_rows, right_rows, 0, qat_dot_steps<Tile>(left_rows.depth));
+}
+
+// One share of the depth, `of_share` steps, in memory: all[start + row * line + column].
+template <class Tile, class Left, class Right, bool kSumRight, bool kSumLeft, class LeftRows, class RightRows>
+QAT_DEVICE void qat_dots_share(
+    int* all, int start, int line, int share, int of_share, int* shared, const void* left_data,
+    const void* right_data, int m0, int n0, const LeftRows& left_rows, const RightRows& right_rows) {
+  int acc[80];
+  const int first = share * of_share, steps = min(of_share, qat_dot_steps<Tile>(left_rows.depth) - first);
+  qat_add_dots<Tile, Left, Right, false, false>(
+      acc, shared, left_data, right_data, m0, n0, left_rows, right_rows, first, steps);
+  const int warp = qat_thread() / 32;
+  const int row = warp / Tile::warps_n * 32 + qat_dot_row(), column = warp % Tile::warps_n * 64 + qat_dot_column();
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+      int* to = all + start + (row + i / 4 * 16 + i % 4) * line + column + half * 32;
+      qat_write<4>(to, acc + i * 8 + half * 4);
     }
   }
 }

@@ -81,8 +81,15 @@ QAT_DEVICE void qat_read_shared(unsigned (&to)[4], const void* from) {
 QAT_DEVICE void qat_write_shared(void* to, const int* from) {
   *static_cast<int4*>(to) = make_int4(from[0], from[1], from[2], from[3]);
 }
-// Two neighbouring int32, anywhere.
-QAT_DEVICE void qat_write2(int* to, const int* from) { *reinterpret_cast<int2*>(to) = make_int2(from[0], from[1]); }
+// kWords (2 or 4) neighbouring int32 to global memory.
+template <int kWords>
+QAT_DEVICE void qat_write(int* to, const int* from) {
+  if (kWords == 4) {
+    *reinterpret_cast<int4*>(to) = make_int4(from[0], from[1], from[2], from[3]);
+  } else {
+    *reinterpret_cast<int2*>(to) = make_int2(from[0], from[1]);
+  }
+}
 
 #define QAT_DOT4(LEFT, RIGHT, L, R)                                                 \
   QAT_DEVICE int qat_dot4(unsigned a, unsigned b, int acc, LEFT, RIGHT) {           \

@@ -4,12 +4,13 @@
 //   for each 64 bytes of depth:
 //     wait for its copies; one barrier; begin the next copies
 //     fragments by ldmatrix, products by mma.sync m16n8k32, sums in registers
-//   the sums to shared memory, from where the epilogue reads them
+//   the sums to shared memory, from where the epilogue reads them, or those of a share of the depth to a
+//   workspace, from where a second kernel does
 //
 // A tile's rows are 64 bytes, four chunks of 16, which lie permuted by their row so that the eight
 // rows that ldmatrix reads together use all banks.
 
-// The same 16 bytes in shared memory, later where they can be copied.
+// The 16 bytes from element k of a row on, in shared memory; later, where they can be copied.
 template <class Source>
 QAT_DEVICE void qat_load(
     unsigned char* to, const unsigned char* from, const Source& source, const typename Source::Row& row, int k) {
@@ -197,7 +198,7 @@ QAT_DEVICE void qat_product_share(
     for (int half = 0; half < 2; half++) {
 #pragma unroll
       for (int j = 0; j < Tile::n; j++)
-        qat_write2(all + start + (row + i * 16 + half * 8) * line + column + j * 8, sums.of[i][j] + half * 2);
+        qat_write<2>(all + start + (row + i * 16 + half * 8) * line + column + j * 8, sums.of[i][j] + half * 2);
     }
   }
 }
