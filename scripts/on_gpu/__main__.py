@@ -60,7 +60,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for JSON and table (default: DIR, or build/gpu_check)"
     )
-    parser.add_argument("--missing", action="store_true", help="only name the networks that have to be made")
+    parser.add_argument("--missing", action="store_true", help="only say which networks have to be made")
     return parser.parse_args(arguments)
 
 
@@ -75,10 +75,16 @@ def _both(options: argparse.Namespace) -> int:
 
         arch = options.arch or work.arch_of(work.runtime.start("cuda"))
         if options.missing:
-            print(" ".join(models.missing(options.only, options.models)), end="")
-            return 0
+            return _name_missing(models.missing(options.only, options.models), options.models)
         make.make(folder, arch, options.only, options.files, options.models, _say)
     return 0 if options.make else _run(folder, options)
+
+
+def _name_missing(networks: list[str], models: Path) -> int:
+    """The arguments of bench_models.generate, one a line; nothing if all are there."""
+    if networks:
+        print(f"--out={models.resolve()}", *networks, sep="\n")
+    return 0
 
 
 def _run(folder: Path, options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from on_gpu import __main__ as gpu_check
 from on_gpu import models, work
 from on_gpu.make import gemm
 from on_gpu.parts import Description, array_of, store
@@ -59,3 +60,13 @@ def test_networks_without_a_file_are_named(tmp_path: Path) -> None:
 def test_a_network_that_was_not_made_is_no_riddle(tmp_path: Path) -> None:
     with pytest.raises(MissingDependencyError, match="scripts/bench resnet50 makes it"):
         models.batched("resnet50", tmp_path / "none.onnx", 1, parse_target("native"))
+
+
+def test_what_is_missing_is_said_as_the_generator_takes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--missing", "--arch", "cpu", "--models", str(tmp_path), "--only"]
+    assert gpu_check.main([*words, "resnet50,bert"]) == 0
+    assert capsys.readouterr().out == f"--out={tmp_path}\nresnet50\nbert\n"
+    assert gpu_check.main([*words, "gemm"]) == 0
+    assert capsys.readouterr().out == ""
