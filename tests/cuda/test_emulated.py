@@ -20,7 +20,7 @@ pytestmark = needs_compiler
 
 
 def check(cases: Sequence[Case], folder: Path, target: Any = TARGET) -> None:
-    """Cases of unknown size are left out: they are refused (see test_refused)."""
+    """Cases of known size; for the others see test_open_sizes."""
     known = [one for one in cases if not one.symbolic]
     mod = module_of(known)
     machine = Emulated(mod, folder, target)

@@ -9,38 +9,24 @@ import pytest
 import tvm_qat
 from tests.support.corpus import needs_corpus, onnx_models, vectors
 from tests.support.cuda import Emulated, needs_compiler
+from tests.support.open_sizes import OPEN_MODELS
 from tvm_qat import pipeline
-from tvm_qat.errors import UnsupportedError
 from tvm_qat.importers import import_model
 
 pytestmark = [needs_compiler, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
 
 FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
-"""Those in the QDQ and QOperator forms of ONNX."""
+"""Those in the QDQ and QOperator forms of ONNX; for an unknown batch see test_open_sizes."""
 
 LARGE = 60_000_000
 """Multiply-accumulates from which the emulator takes too long."""
 
-REFUSED = {
-    "micro_kws_m_static_qdq.onnx": "every size known",
-    "conv_qdq_s8s8.onnx": "every size known",
-    "conv_qdq_s8s8_perchannel.onnx": "every size known",
-    "conv_qdq_u8u8.onnx": "every size known",
-    "test_conv_follow_convtrans_s8.onnx": "every size known",
-    "mnist_factorio_quantized.onnx": "every size known",
-}
-"""What a model is refused for as it stands."""
-
-MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES]
+MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES and path.name not in OPEN_MODELS]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
 def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> None:
     folded = pipeline.run(import_model(path))
-    if path.name in REFUSED:
-        with pytest.raises(UnsupportedError, match=REFUSED[path.name]):
-            Emulated(folded, tmp_path)
-        return
     here = tvm_qat.compile(path, "native")
     machine = Emulated(folded, tmp_path)
     if here.totals["macs"] >= LARGE:

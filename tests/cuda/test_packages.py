@@ -14,8 +14,9 @@ import tvm_qat
 from tests.kernels.harness import module_of
 from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import OLDER, TARGET, needs_nvcc
+from tests.support.open_sizes import FUSED, open_cases
 from tvm_qat import errors, kernels
-from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax
+from tvm_qat.ir import BlockBuilder, IRModule, TensorType, Var, relax, with_source
 from tvm_qat.kernels.cuda import products, tiles
 from tvm_qat.package import build, cuda
 from tvm_qat.package.target import parse_target
@@ -212,23 +213,27 @@ def test_without_nvcc_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
         tvm_qat.compile("no such model", TARGET)
 
 
-def test_unknown_sizes_are_refused() -> None:
-    with pytest.raises(errors.UnsupportedError, match="give the sizes with --input-shapes"):
-        tvm_qat.inspect(DEMO / "digits_mlp.onnx", TARGET)
+@needs_nvcc
+def test_nothing_is_spilled_where_sizes_are_unknown(tmp_path: Path) -> None:
+    cases = [one for name in ("qnn.conv2d", "qnn.dense", FUSED) for one in open_cases(name)]
+    ptx = _ptx_of(module_of(cases), TARGET)
+    found = _ptxas(ptx, tmp_path)
+    assert len(found) == ptx.count(".entry") and set(found) == {("0", "0", "0")}
+    assert "mma.sync" in ptx and "dp4a" in ptx
 
 
 def _with_sine() -> IRModule:
     builder, x = BlockBuilder(), Var("x", TensorType((4, 5), "float32"))
     with builder.function("main", [x]):
         with builder.dataflow():
-            result = builder.emit_output(builder.emit(relax.op.sin(x)))
+            result = builder.emit_output(builder.emit(with_source(relax.op.sin(x), "wave")))
         builder.emit_func_output(result)
     return builder.get()
 
 
 def test_functions_of_the_c_library_are_refused() -> None:
     target = parse_target(TARGET)
-    with pytest.raises(errors.UnsupportedError, match="sin of float32 has no form with the same bits"):
+    with pytest.raises(errors.UnsupportedError, match="node wave: sin of float32 has no form with the same"):
         kernels.finish(target)(kernels.lower(_with_sine(), target))
 
 

@@ -20,6 +20,9 @@ from tvm_qat.package import cuda
 
 DRIVER = EMULATOR.with_name("driver.cc")
 _ROOT = Path(__file__).resolve().parents[2]
+EARLY = "QAT_EARLY"
+"""Where it is 1, copies to shared memory are done at once and warps go backwards; else late and forwards."""
+
 _NAMES = ("libcudart.so.13", "libcuda.so.1")
 
 
@@ -71,7 +74,8 @@ def emulated_kernels(folder: Path) -> Iterator[None]:
 def _launcher(_threads: str, symbol: str, parameters: str) -> str:
     """A C function that takes arguments as the driver does."""
     given = "".join(f", *({t}*)parameters[{i}]" for i, t in enumerate(types_of(parameters)))
+    early = f'getenv("{EARLY}") != nullptr && *getenv("{EARLY}") == \'1\''
     return (
         f'extern "C" void launch_{symbol}(int blocks, int threads, long bytes, void** parameters) {{\n'
-        f"  run_{symbol}(blocks, threads, bytes, 0, 0{given});\n}}"
+        f"  bool early = {early};\n  run_{symbol}(blocks, threads, bytes, early, early{given});\n}}"
     )

@@ -32,13 +32,7 @@ def build_passes(target: Any, *, one_call: bool = False) -> list[Any]:
         t.AnnotateTIROpPattern(),
         t.FoldConstant(),
         t.FuseOps(),
-        NamedKernels(
-            [
-                t.FuseTIR(),
-                *_code_passes(target),
-                t.RewriteDataflowReshape(),
-            ]
-        ),
+        NamedKernels(t.FuseTIR(), [*_code_passes(target), t.RewriteDataflowReshape()]),
         t.ToNonDataflow(),
         t.RemovePurityChecking(),
         t.CallTIRRewrite(),

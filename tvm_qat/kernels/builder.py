@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import tvm_ffi
 from tvm.script.ir_builder import IRBuilder
@@ -18,8 +18,11 @@ from tvm_qat.kernels.operands import Operand
 tb: Any = _builder
 """Statements: loops, stores, conditions."""
 
+Body: TypeAlias = Callable[[dict[str, Any], Any], None]
+"""(buffers by operand name, output) -> nothing: the statements that fill the output."""
+
 _MEMORY: ContextVar[str] = ContextVar("memory", default="global")
-"""TVM's scope of what a kernel allocates: a thread of a GPU has `local` memory of its own."""
+"""See `Symbols.memory`."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,19 @@ class Symbols:
 
     def shape(self, shape: Sequence[Any]) -> Shape:
         return tuple(self.dim(size) for size in shape)
+
+    def given(self, shape: Sequence[Any]) -> Shape:
+        """Of an argument."""
+        return self.shape(shape)
+
+    def emit(self, body: Body, buffers: dict[str, Any], output: Any) -> None:
+        """The statements of the PrimFunc."""
+        body(buffers, output)
+
+    @property
+    def memory(self) -> str:
+        """TVM's scope of what a kernel allocates."""
+        return "global"
 
 
 def buffer(shape: Sequence[Any], dtype: str) -> Any:
@@ -79,14 +95,13 @@ def _root(operands: int) -> Any:
 
 
 def prim_func(
-    name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str,
-    body: Callable[[dict[str, Any], Any], None], memory: str = "global",
-) -> Kernel:  # fmt: skip
+    name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str, body: Body
+) -> Kernel:
     """A PrimFunc with one argument per operand and the output last; `body(buffers, output)` fills it.
 
-    It is opaque to TVM's fusion: its loops are already what they shall be. memory : see _MEMORY.
+    It is opaque to TVM's fusion: its loops are already what they shall be.
     """
-    outside = _MEMORY.set(memory)
+    outside = _MEMORY.set(symbols.memory)
     try:
         return _prim_func(name, symbols, operands, out_shape, out_dtype, body)
     finally:
@@ -94,15 +109,14 @@ def prim_func(
 
 
 def _prim_func(
-    name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str,
-    body: Callable[[dict[str, Any], Any], None],
-) -> Kernel:  # fmt: skip
+    name: str, symbols: Symbols, operands: Sequence[Operand], out_shape: Shape, out_dtype: str, body: Body
+) -> Kernel:
     with IRBuilder() as builder:
         with tb.prim_func(s_tir=True, is_private=True):
             tb.func_name(name)
             tb.func_attr({"tirx.noalias": True, "op_pattern": 8, "tirx.is_scheduled": True})
-            buffers = {o.name: tb.arg(o.name, buffer(symbols.shape(o.shape), o.dtype)) for o in operands}
-            output = tb.arg("output", buffer(symbols.shape(out_shape), out_dtype))
+            buffers = {o.name: tb.arg(o.name, buffer(symbols.given(o.shape), o.dtype)) for o in operands}
+            output = tb.arg("output", buffer(symbols.given(out_shape), out_dtype))
             with _root(len(buffers)):
-                body(buffers, output)
+                symbols.emit(body, buffers, output)
     return Kernel(builder.get(), [o.value for o in operands])

@@ -10,6 +10,8 @@ from tvm_qat.ir import tvm
 from tvm_qat.kernels.builder import tb
 from tvm_qat.kernels.expressions import PrimExpr
 
+_tir = tvm.tirx
+
 PARALLEL_WORK = 50_000
 """Steps of work (an element, or STEP_MACS multiply-accumulates) below which one thread does it all:
 waking the others costs more."""
@@ -53,6 +55,8 @@ def decode(i: PrimExpr, extents: Sequence[Any]) -> tuple[PrimExpr, ...]:
     """Coordinates of the linear position `i` in a row-major box."""
     coordinates: list[PrimExpr] = []
     rest, inner = i, plain_shape(extents)
+    unsigned = any(_in_32_bits(extent) for extent in inner)
+    div, mod = (_tir.truncdiv, _tir.truncmod) if unsigned else (_tir.floordiv, _tir.floormod)
     while inner:
         extent = inner.pop()
         if isinstance(extent, int) and extent == 1:
@@ -61,9 +65,14 @@ def decode(i: PrimExpr, extents: Sequence[Any]) -> tuple[PrimExpr, ...]:
             coordinates.append(rest)
             rest = 0
         else:
-            coordinates.append(tvm.tirx.floormod(rest, extent))
-            rest = tvm.tirx.floordiv(rest, extent)
+            coordinates.append(mod(rest, extent))
+            rest = div(rest, extent)
     return tuple(reversed(coordinates))
+
+
+def _in_32_bits(extent: Any) -> bool:
+    """Whether it is an unknown size of code for a GPU, which has better to do than to look at signs."""
+    return not isinstance(extent, int) and str(extent.ty.dtype) == "int32"
 
 
 def static_work(sizes: Sequence[Any]) -> int:

@@ -68,12 +68,14 @@ Sums: TypeAlias = Callable[[Addends, Any, Sequence[Any], str, PrimExpr | None, F
 """(addends, data, shape of the output, dtype of the sums, zero point of the addends, finish)."""
 
 
-def build_avg_pool(fused: Fused, target: Any, sums: Sums | None = None) -> Kernel:
+def build_avg_pool(
+    fused: Fused, target: Any, sums: Sums | None = None, symbols_of: type[Symbols] = Symbols
+) -> Kernel:
     """Average pooling over 1 to 3 axes; the factor of each window is computed at compile time."""
     call, attrs = fused.anchor, attrs_of(fused.anchor)
     shape, dims = shape_of(call.args[0]) or (), len(attrs["pool_size"])
     first = str(attrs["layout"]).index("W") - dims + 1
-    symbols = Symbols()
+    symbols = symbols_of()
     sizes = symbols.shape(shape)[first : first + dims]
     strides, dilation, before = attrs["strides"], attrs["dilation"], attrs["padding"][:dims]
     padded = any(attrs["padding"]) or bool(attrs["ceil_mode"])
@@ -146,7 +148,9 @@ def _by_factor(counts: Array) -> Rounded:
     return build
 
 
-def build_mean(fused: Fused, target: Any, sums: Sums | None = None) -> Kernel:
+def build_mean(
+    fused: Fused, target: Any, sums: Sums | None = None, symbols_of: type[Symbols] = Symbols
+) -> Kernel:
     """Mean over any axes of known length."""
     call, attrs = fused.anchor, attrs_of(fused.anchor)
     shape, axes = shape_of(call.args[0]) or (), [int(a) for a in attrs["axis"]]
@@ -166,7 +170,7 @@ def build_mean(fused: Fused, target: Any, sums: Sums | None = None) -> Kernel:
     rounded = _by_factor(count)
     if attrs["rounding"] == "tflite":
         rounded = lambda source, output, o: litert.mean(source, output, int(count), o)  # noqa: E731
-    return _build(fused, target, Symbols(), Addends(lengths, read), rounded, sums)
+    return _build(fused, target, symbols_of(), Addends(lengths, read), rounded, sums)
 
 
 def _build(
@@ -197,8 +201,7 @@ def _build(
             addends, buffers[data.name], out.shape, dtype, zero, lanes_of(target), finish, narrow
         )  # fmt: skip
 
-    memory = "global" if sums is None else "local"
-    return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body, memory)
+    return prim_func(fused.name, symbols, operands.all(), fused.shape, fused.dtype, body)
 
 
 def _sum_dtype(dtype: str, taps: Sequence[int]) -> str:

@@ -176,9 +176,11 @@ EachRow: TypeAlias = Callable[
 """(outer axes, length, rows kept, target) -> a loop over rows: place, row, and a loop over its elements."""
 
 
-def build_rows(fused: Fused, target: Any, each_row: EachRow | None = None) -> Kernel:
+def build_rows(
+    fused: Fused, target: Any, each_row: EachRow | None = None, symbols_of: type[Symbols] = Symbols
+) -> Kernel:
     """One kernel for a group with one operator of rows."""
-    symbols, operands = Symbols(), Operands()
+    symbols, operands = symbols_of(), Operands()
     carried, call = next((v, c) for v, c in fused.calls.items() if is_row_operator(c))
     data, *others = (fused.value_of(arg, operands) for arg in call.args)
     after = fused.term(operands, carried)
@@ -197,8 +199,7 @@ def build_rows(fused: Fused, target: Any, each_row: EachRow | None = None) -> Ke
             final = at(after, result)
             each(lambda i: tb.buffer_store(out, final(i), [*place, i]))
 
-    memory = "global" if each_row is None else "local"
-    return prim_func(fused.name, symbols, every, fused.shape, fused.dtype, body, memory)
+    return prim_func(fused.name, symbols, every, fused.shape, fused.dtype, body)
 
 
 @contextmanager

@@ -59,7 +59,9 @@ Rows: TypeAlias = Callable[[list[Any], int], AbstractContextManager[tuple[tuple[
 """(other axes, length) -> a loop over the places of rows in them, and what does a row."""
 
 
-def build_softmax(fused: Fused, _target: Any, rows: Rows | None = None) -> Kernel:
+def build_softmax(
+    fused: Fused, _target: Any, rows: Rows | None = None, symbols_of: type[Symbols] = Symbols
+) -> Kernel:
     """Softmax over one axis of known length."""
     call, operands = fused.anchor, Operands()
     source, output = require_params(call, "input"), require_params(call, "output")
@@ -83,8 +85,7 @@ def build_softmax(fused: Fused, _target: Any, rows: Rows | None = None) -> Kerne
             place = lambda i: (*at[:axis], i, *at[axis:])  # noqa: E731
             row(profile, place, length, buffers[data.name], buffers[powers.name], finish)
 
-    memory = "global" if rows is None else "local"
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, memory)
+    return prim_func(fused.name, symbols_of(), operands.all(), fused.shape, fused.dtype, body)
 
 
 @contextmanager

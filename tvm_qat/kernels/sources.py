@@ -113,26 +113,33 @@ class NamedKernels:
     """Passes between TVM's grouping of operators and the calls that are left of it.
 
     Every kernel says what those of its calls do that TVM has not folded. Whatever is called and is no
-    kernel of ours is marked as TVM's own.
+    kernel of ours is marked as TVM's own. grouping : the first of the passes, which make PrimFuncs;
+    `inner`, the others, read these marks to name nodes.
     """
 
-    def __init__(self, inner: Sequence[Any]) -> None:
-        self.inner = list(inner)
+    def __init__(self, grouping: Any, inner: Sequence[Any]) -> None:
+        self.passes = [grouping, tvm.transform.Sequential(list(inner))]
 
     def transform_module(self, mod: IRModule, _context: Any) -> IRModule:
         known: dict[Var, list[Run]] = {}
         for binding in _graph_bindings(mod):
             value = binding.value
             known[binding.var] = known.get(value, []) if isinstance(value, Var) else _runs(mod, value)
-        mod = tvm.transform.Sequential(self.inner)(mod)
-        runs: dict[str, list[Run]] = {}
-        for binding in _graph_bindings(mod):
-            if op_name(binding.value) == "relax.call_tir":
-                found = known.get(binding.var, [])
-                source = next((source for source, _ in reversed(found) if source), "")
-                places = tuple(dict.fromkeys(place for _, each in found for place in each))
-                runs.setdefault(binding.value.args[0].name_hint, []).append((source, places))
-        return _marked(mod, runs)
+        for each in self.passes:
+            mod = each(mod)
+            mod = _marked(mod, _runs_of_kernels(mod, known))
+        return mod
+
+
+def _runs_of_kernels(mod: IRModule, known: Mapping[Var, Sequence[Run]]) -> dict[str, list[Run]]:
+    runs: dict[str, list[Run]] = {}
+    for binding in _graph_bindings(mod):
+        if op_name(binding.value) == "relax.call_tir":
+            found = known.get(binding.var, [])
+            source = next((source for source, _ in reversed(found) if source), "")
+            places = tuple(dict.fromkeys(place for _, each in found for place in each))
+            runs.setdefault(binding.value.args[0].name_hint, []).append((source, places))
+    return runs
 
 
 def _marked(mod: IRModule, runs: Mapping[str, Sequence[Run]]) -> IRModule:
@@ -142,6 +149,8 @@ def _marked(mod: IRModule, runs: Mapping[str, Sequence[Run]]) -> IRModule:
             if KERNEL not in (func.attrs or {}):
                 func = func.with_attr(KERNEL, TVM).with_attr(ISA, GENERIC)
             out[gvar] = with_runs(func, runs[gvar.name_hint])
+        elif PLACES in (func.attrs or {}):  # of a call that a pass has made a view since
+            out[gvar] = func.without_attr(SOURCES).without_attr(PLACES)
     return out
 
 

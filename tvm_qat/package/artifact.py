@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tvm_qat.errors import InputError, PackageError, UnsupportedError, located
 from tvm_qat.ir import relax, tvm
 from tvm_qat.kernels.constant_block import ADDRESS
+from tvm_qat.kernels.cuda.symbols import TOO_MANY
 from tvm_qat.kernels.one_call import RUN
 from tvm_qat.package import container, details, link, meta
 from tvm_qat.package.cuda import require_device
@@ -113,7 +114,12 @@ class Package:
             raises InputError where they are not. Those with an `initial` may be left out.
         """
         tensors = self._tensors(inputs)
-        return self._named(self._main(*tensors))
+        try:
+            return self._named(self._main(*tensors))
+        except ValueError as error:
+            if TOO_MANY not in str(error):
+                raise
+            raise InputError(located(TOO_MANY, file=self._file, remedy="run fewer samples at once")) from None
 
     def benchmark(
         self, inputs: Inputs | None = None, *, repeat: int = 10, number: int = 1, warm_up: int = 1

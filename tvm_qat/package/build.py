@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tvm_ffi.registry import list_global_func_names
 
 from tvm_qat.errors import InputError
 from tvm_qat.ir import IRModule, relax, tvm
+from tvm_qat.kernels.cuda.table import is_cuda
 from tvm_qat.package.cuda import as_ptx
 
 DUMPS = ("relax", "tir", "ll", "asm", "ptx")
@@ -33,8 +35,22 @@ def tvm_passes() -> frozenset[str]:
 
 def executable_of(mod: IRModule, target: Any) -> Any:
     """Code for a module that holds VM calls and PrimFuncs only."""
-    with as_ptx(target):
+    with as_ptx(target), _tensors_as_they_are(target):
         return relax.build(order_shape_stores(mod), target=target, relax_pipeline=None)
+
+
+@contextmanager
+def _tensors_as_they_are(target: Any) -> Iterator[None]:
+    """For a GPU, tensors between the kernels of one function keep their shape: TVM would cut them to what
+    is read, and finds that by dividing by sizes that may be 0."""
+    if not is_cuda(target):
+        yield
+        return
+    context = tvm.transform.PassContext.current()
+    disabled = [*context.disabled_pass, "s_tir.CompactBufferAllocation"]
+    config = dict(context.config)
+    with tvm.transform.PassContext(context.opt_level, disabled_pass=disabled, config=config):
+        yield
 
 
 def order_shape_stores(mod: IRModule) -> IRModule:

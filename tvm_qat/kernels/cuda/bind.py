@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
+
 from tvm_qat.errors import UnsupportedError, located
 from tvm_qat.ir import IRModule, is_graph, tvm
 from tvm_qat.kernels.cuda.threads import THREADS
@@ -36,14 +38,22 @@ def schedule(func: Any, name: str) -> Any:
         if every and not is_regular(plan, block):
             raise _refused(nodes, "what TVM makes of it has no form for a GPU")
         loops = spatial_loops(plan, block) if every else []
-        if not all(isinstance(plan.get(loop).extent, tvm.tirx.IntImm) for loop in loops):
-            raise _refused(nodes, "kernels for a GPU need every size known when they are compiled")
         # Around all loops, or the host would call a kernel for each step of a reduction.
         whole = plan.fuse(*loops) if loops else plan.add_unit_loop(every[0] if every else block)
         outer, inner = plan.split(whole, [None, THREADS])
         plan.bind(outer, "blockIdx.x")
         plan.bind(inner, "threadIdx.x")
-    return plan.mod["main"].with_attr("tirx.is_scheduled", True)
+    made = plan.mod["main"].with_attr("tirx.is_scheduled", True)
+    return made.with_body(tvm_ffi.structural_map(made.body, (tvm.tirx.For, _unless_empty)))
+
+
+def _unless_empty(loop: Any) -> Any:
+    """A GPU refuses to launch nothing."""
+    binding = loop.thread_binding
+    known = isinstance(loop.extent, tvm.tirx.IntImm) and int(loop.extent) > 0
+    if binding is None or str(binding.thread_tag) != "blockIdx.x" or known:
+        return loop
+    return tvm.tirx.IfThenElse(loop.extent > 0, loop, None)
 
 
 def _refused(nodes: str, reason: str) -> UnsupportedError:

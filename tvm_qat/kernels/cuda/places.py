@@ -67,7 +67,7 @@ def store_columns(
     """Four neighbouring channels from (batch, row, channel) on, those of them that there are."""
     n, m, channel = first
     columns = plan.spec.groups * plan.spec.outer
-    if columns % 4 == 0:
+    if isinstance(columns, int) and columns % 4 == 0:
         places = [output_place(plan, n, m, channel + e) for e in range(4)]
         store_four(plan, buffers, out, places, [total(e) for e in range(4)])
         return

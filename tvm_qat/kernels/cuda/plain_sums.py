@@ -43,7 +43,7 @@ def build_plain_sums(fused: Fused, _target: Any) -> Kernel:
             total = begun(plan, buffers, channel, acc[0])
             store_sum(plan, buffers, out, output_place(plan, n, m, channel), total)
 
-    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body)
 
 
 def _by_channel(spec: LinearSpec, weights: Array) -> Array:

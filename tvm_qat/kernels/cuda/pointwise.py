@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from tvm_qat.ir import attrs_of, tvm
-from tvm_qat.kernels.builder import Kernel, Symbols, prim_func, tb
-from tvm_qat.kernels.cuda.threads import one_for_each, require_known
+from tvm_qat.kernels.builder import Kernel, prim_func, tb
+from tvm_qat.kernels.cuda.symbols import GpuSymbols
+from tvm_qat.kernels.cuda.threads import one_for_each, require_countable
 from tvm_qat.kernels.elementwise import part_term
 from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
@@ -33,13 +34,13 @@ def build_elementwise(fused: Fused, _target: Any) -> Kernel:
     """A chain of elementwise calls, with broadcasting and at most one transposition."""
     operands = Operands()
     term = fused.term(operands)
-    require_known(fused, fused.shape, *(o.shape for o in operands.all()))
+    require_countable(fused, fused.shape, *(o.shape for o in operands.all()))
 
     def body(buffers: dict[str, Any], out: Any) -> None:
         with each_element(out.shape) as place:
             tb.buffer_store(out, term(Site(buffers, place)), list(place))
 
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, GpuSymbols(), operands.all(), fused.shape, fused.dtype, body)
 
 
 def build_concatenate(fused: Fused, _target: Any) -> Kernel:
@@ -50,27 +51,27 @@ def build_concatenate(fused: Fused, _target: Any) -> Kernel:
     for part, source in zip(call.args[0].fields, concat_params(call), strict=True):
         operand = operands.tensor(part)
         parts.append((operand, part_term(operand, len(fused.shape), source, output, operands)))
-    require_known(fused, fused.shape)
+    require_countable(fused, fused.shape)
     axis = int(call.attrs["axis"]) % len(fused.shape)
 
     def body(buffers: dict[str, Any], out: Any) -> None:
         with each_element(out.shape) as place:
-            start = 0
+            start: Any = 0
             for operand, term in parts:
-                length = int(operand.shape[axis])
+                length = plain_shape(buffers[operand.name])[axis]
                 own = (*place[:axis], place[axis] - start, *place[axis + 1 :])
                 with tb.If(_tir.And(place[axis] >= start, place[axis] < start + length)), tb.Then():
                     tb.buffer_store(out, term(Site(buffers, own)), list(place))
-                start += length
+                start = start + length
 
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, GpuSymbols(), operands.all(), fused.shape, fused.dtype, body)
 
 
 def build_max_pool(fused: Fused, _target: Any) -> Kernel:
     """A window that reaches over the border reads the nearest pixel inside, which it holds anyway."""
     attrs, operands = attrs_of(fused.anchor), Operands()
     data = operands.tensor(fused.anchor.args[0])
-    require_known(fused, fused.shape, data.shape)
+    require_countable(fused, fused.shape, data.shape)
     (height, width), strides, before = attrs["pool_size"], attrs["strides"], attrs["padding"][:2]
 
     def body(buffers: dict[str, Any], out: Any) -> None:
@@ -88,7 +89,7 @@ def build_max_pool(fused: Fused, _target: Any) -> Kernel:
                 greatest = _tir.max(greatest, source[n, at[i // width], across[i % width], c])
             tb.buffer_store(out, greatest, [n, y, x, c])
 
-    return prim_func(fused.name, Symbols(), operands.all(), fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, GpuSymbols(), operands.all(), fused.shape, fused.dtype, body)
 
 
 def sum_on_threads(

@@ -23,7 +23,7 @@ from tvm_qat.kernels.expressions import PrimExpr
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_plan import spec_of
 from tvm_qat.kernels.linear_spec import LinearSpec
-from tvm_qat.kernels.loops import product
+from tvm_qat.kernels.loops import decode, product, static_work
 from tvm_qat.kernels.operands import Site
 from tvm_qat.qnn.arithmetic import Array
 
@@ -61,8 +61,9 @@ def suits_thin_products(fused: Fused) -> bool:
 def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel:
     plan = plan_sums(fused, _by_rows)
     rows, columns, spec = product(pixels(plan)), plan.spec.outer, plan.spec
-    batch, depth = product(plan.lead), math.prod(spec.kernel) * spec.inner
-    tile = choose(rows, columns, depth, batch)
+    batch, depth = product(plan.lead), product([*spec.kernel, spec.inner])
+    known = (pixels(plan), [columns], [*spec.kernel, spec.inner], plan.lead)
+    tile = choose(*map(static_work, known))  # sizes that are not known count as one
     if tile.step and (shares := shares_of(plan, tile, depth)).count > 1:
         return build_in_shares(plan, tile, shares)
     down, across = tile.blocks(rows, columns)
@@ -70,13 +71,13 @@ def _build(fused: Fused, choose: Callable[[int, int, int, int], Tile]) -> Kernel
     def body(buffers: dict[str, Any], out: Any) -> None:
         with tb.launch_thread("blockIdx.x", batch * down * across) as block:
             with tb.launch_thread("threadIdx.x", tile.threads) as thread:
-                n = tb.Bind(block // (down * across))
-                first = tb.Bind(block // across % down * tile.rows), tb.Bind(block % across * tile.columns)
+                n, row, column = (tb.Bind(x) for x in decode(block, (batch, down, across)))
+                first = tb.Bind(row * tile.rows), tb.Bind(column * tile.columns)
                 shared = tb.alloc_buffer((tile.words,), "int32", scope="shared.dyn", layout=None)
                 with _parts(plan, tile, buffers, shared, n, first) as part:
                     _finish(plan, tile, buffers, out, shared, n, first, part, thread, (rows, columns))
 
-    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body)
 
 
 @contextmanager
@@ -138,7 +139,9 @@ def _centred(
     if kernel_zero is not None:
         value = ex.wrapping_subtract(value, kernel_zero * shared[behind + tile.columns + row])
     if zero is not None and kernel_zero is not None:
-        value = ex.wrapping_add(value, zero * kernel_zero * ex.int32(plan.spec.inner))
+        inner = plan.spec.inner
+        depth = ex.int32(inner) if isinstance(inner, int) else inner
+        value = ex.wrapping_add(value, zero * kernel_zero * depth)
     return value
 
 
@@ -163,7 +166,7 @@ def build_depthwise(fused: Fused, _target: Any) -> Kernel:
 
             store_columns(plan, buffers, out, (ex.int32(0), m, channel), sum_of)
 
-    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body, "local")
+    return prim_func(fused.name, plan.symbols, plan.operands, fused.shape, fused.dtype, body)
 
 
 def _by_four_taps(_spec: LinearSpec, weights: Array) -> Array:

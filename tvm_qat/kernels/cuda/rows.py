@@ -11,7 +11,7 @@ from typing import Any
 from tvm_qat.ir import tvm
 from tvm_qat.kernels import expressions as ex
 from tvm_qat.kernels.builder import tb
-from tvm_qat.kernels.cuda.threads import WARP
+from tvm_qat.kernels.cuda.threads import WARP, ceil_div
 from tvm_qat.kernels.expressions import PrimExpr, float32
 from tvm_qat.kernels.loops import decode, product
 from tvm_qat.kernels.rows import LANES, Each, Row, Values, add, scalar
@@ -88,7 +88,7 @@ def rows_of_softmax(others: list[Any], length: int) -> Iterator[tuple[tuple[Prim
 @contextmanager
 def _warps(outer: list[Any], length: int) -> Iterator[tuple[tuple[PrimExpr, ...], RowOfWarp]]:
     total = product(outer)
-    with tb.launch_thread("blockIdx.x", -(-total // _ROWS_OF_BLOCK)) as block:
+    with tb.launch_thread("blockIdx.x", ceil_div(total, _ROWS_OF_BLOCK)) as block:
         with tb.launch_thread("threadIdx.x", _ROWS_OF_BLOCK * WARP) as thread:
             number = tb.Bind(block * _ROWS_OF_BLOCK + thread // WARP)
             row = RowOfWarp(length, tb.Bind(thread % WARP))

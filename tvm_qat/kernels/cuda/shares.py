@@ -70,6 +70,4 @@ def build_in_shares(plan: SumsPlan, tile: Tile, shares: Shares) -> Kernel:
                 lambda e: begun(plan, buffers, channel + e, total[e]),
             )  # fmt: skip
 
-    return prim_func(
-        plan.fused.name, plan.symbols, plan.operands, plan.fused.shape, plan.fused.dtype, body, "local"
-    )
+    return prim_func(plan.fused.name, plan.symbols, plan.operands, plan.fused.shape, plan.fused.dtype, body)

@@ -17,7 +17,8 @@ import numpy as np
 from tvm_qat.ir import Shape, array_of, const, dtype_of, is_const
 from tvm_qat.kernels import packing
 from tvm_qat.kernels.builder import Symbols
-from tvm_qat.kernels.cuda.threads import require_known
+from tvm_qat.kernels.cuda.symbols import GpuSymbols
+from tvm_qat.kernels.cuda.threads import require_countable
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.linear_plan import (
     bound_after,
@@ -46,7 +47,7 @@ class SumsPlan:
     """
 
     fused: Fused
-    symbols: Symbols
+    symbols: GpuSymbols
     spec: LinearSpec
     lead: Shape
     operands: tuple[Operand, ...]
@@ -99,7 +100,7 @@ def _fits_int8(weights: Array) -> bool:
 
 def plan_sums(fused: Fused, layout: Any) -> SumsPlan:
     """layout : (spec, centred weights) -> the array that the kernel reads."""
-    symbols = Symbols()
+    symbols = GpuSymbols()
     spec, lead = spec_of(fused, symbols)
     call, operands = fused.anchor, Operands()
     data = operands.tensor(fused.origin(call.args[0])[0])
@@ -120,7 +121,7 @@ def plan_sums(fused: Fused, layout: Any) -> SumsPlan:
             operands.accumulator_bound = greatest_sum(worst, call.args[2], bias, data.dtype)
     operands.accumulator_bound = bound_after(fused, carried, operands.accumulator_bound)
     term = fused.term(operands, carried)
-    require_known(fused, fused.shape, *(operand.shape for operand in operands.all()))
+    require_countable(fused, fused.shape, *(operand.shape for operand in operands.all()))
     padding = int(array_of(call.args[2]).reshape(-1)[0]) if is_const(call.args[2]) else 0
     return SumsPlan(
         fused, symbols, spec, lead, tuple(operands.all()), weight, weights,

@@ -21,6 +21,7 @@ from tvm_qat.kernels.cuda.products import (
 )
 from tvm_qat.kernels.cuda.rows import each_row, rows_of_softmax
 from tvm_qat.kernels.cuda.sums import suits_depthwise, suits_products
+from tvm_qat.kernels.cuda.symbols import GpuSymbols
 from tvm_qat.kernels.fused import Fused
 from tvm_qat.kernels.reduction import build_avg_pool, build_mean
 from tvm_qat.kernels.rows import build_rows
@@ -29,10 +30,10 @@ from tvm_qat.kernels.softmax import build_softmax
 CUDA = "cuda"
 _LEAST_TENSOR_CORES = 80
 
-build_cuda_avg_pool = partial(build_avg_pool, sums=sum_on_threads)
-build_cuda_mean = partial(build_mean, sums=sum_on_threads)
-build_cuda_softmax = partial(build_softmax, rows=rows_of_softmax)
-build_cuda_rows = partial(build_rows, each_row=each_row)
+build_cuda_avg_pool = partial(build_avg_pool, sums=sum_on_threads, symbols_of=GpuSymbols)
+build_cuda_mean = partial(build_mean, sums=sum_on_threads, symbols_of=GpuSymbols)
+build_cuda_softmax = partial(build_softmax, rows=rows_of_softmax, symbols_of=GpuSymbols)
+build_cuda_rows = partial(build_rows, each_row=each_row, symbols_of=GpuSymbols)
 
 
 def is_cuda(target: Any) -> bool:

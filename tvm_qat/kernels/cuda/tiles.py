@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
+
+from tvm_qat.kernels.cuda.threads import ceil_div
 
 _DEPTH = 64
 _WARPS, _LEAST_DEPTH = 8, 512
@@ -33,8 +36,8 @@ class Tile:
     held: int = 0
     step: int = 0
 
-    def blocks(self, rows: int, columns: int) -> tuple[int, int]:
-        return -(-rows // self.rows), -(-columns // self.columns)
+    def blocks(self, rows: Any, columns: Any) -> tuple[Any, Any]:
+        return ceil_div(rows, self.rows), ceil_div(columns, self.columns)
 
 
 def mma_tile(rows: int, columns: int, warps: tuple[int, int], stages: int = 4) -> Tile:
