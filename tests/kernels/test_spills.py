@@ -65,6 +65,12 @@ def products() -> list[Case]:
         conv_case("depthwise, strided", rng, **depthwise, stride=2),
         conv_case("depthwise, 5x5", rng, **depthwise, kernel=(5, 5), padding=(2,) * 4),
         conv_case("depthwise, dilated", rng, **depthwise, dilation=2, padding=(2,) * 4),
+        *(
+            conv_case(
+                f"{n} sums of 32 bits", rng, size=(12, 24), inner=64, outer=n, kernel=(1, 1), padding=(0,) * 4
+            )
+            for n in (24, 48)
+        ),
         case("both at run time", lambda x, y: qnn.batch_matmul(x, y, 3, 0), left, right),
     ]
 

@@ -187,6 +187,13 @@ class DotBody(LinearBody):
             total = isa.dot(acc[p].vload([j * isa.lanes], f"int32x{isa.lanes}"), data[p], weights[j])
             tb.buffer_store(acc[p], total, [_tir.Ramp(j * isa.lanes, 1, isa.lanes)])
 
+    def _vectors(self, lanes: int) -> list[tuple[int, int]]:
+        """One that is no power of two would have LLVM keep all sums as such a vector, in parts."""
+        if lanes & (lanes - 1) == 0:
+            return super()._vectors(lanes)
+        size = self.isa.lanes
+        return [(start, min(size, lanes - start)) for start in range(0, lanes, size)]
+
     def _finish(self, acc: Registers, pixels: int, origin: Coordinates, block: PrimExpr, lanes: int) -> None:
         """Four vectors at once, of one pixel or several, are narrowed by the instruction set's packs."""
         spec, step = self.spec, self.isa.lanes

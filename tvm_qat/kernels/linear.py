@@ -258,9 +258,14 @@ class LinearBody:
         n, d, h, w = origin
         first = self._first_channel(block)
         for p in range(pixels):
-            with tb.vectorized(0, lanes) as lane:
-                value = ex.cast(acc[p][lane], "int32")
-                self.sink.store((n, d, h, w + p, first + lane), value)
+            for start, count in self._vectors(lanes):
+                with tb.vectorized(0, count) as lane:
+                    value = ex.cast(acc[p][start + lane], "int32")
+                    self.sink.store((n, d, h, w + p, first + start + lane), value)
+
+    def _vectors(self, lanes: int) -> list[tuple[int, int]]:
+        """(start, count) of the vectors that finish a pixel's sums."""
+        return [(0, lanes)]
 
     def _first_channel(self, block: PrimExpr) -> PrimExpr:
         size = self.blocking.channels
