@@ -15,6 +15,8 @@ from tests.support.corpus import needs_corpus, onnx_models
 from tests.support.cuda import OLDER, TARGET, needs_compiler, needs_nvcc
 from tests.support.gpu_machine import EARLY, GpuMachine, emulated_kernels, make_machine
 from tests.support.open_sizes import FUSED, OPEN_MODELS, open_cases
+from tvm_qat.errors import InputError
+from tvm_qat.kernels.cuda.symbols import TOO_MANY
 
 pytestmark = [needs_compiler, needs_nvcc]
 
@@ -112,3 +114,14 @@ with machine_for(module_of([case]), {TARGET!r}) as machine:
 """
     done = machine.python("-c", script, folder=tmp_path)
     assert "ValueError: kernels for a GPU count elements in 32 bits" in done.stderr
+
+
+def test_what_a_kernel_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tvm_qat.compile(DEMO, "native")
+
+    def refuse(*_: object) -> None:
+        raise ValueError(TOO_MANY)
+
+    monkeypatch.setitem(package.__dict__, "_main", refuse)
+    with pytest.raises(InputError, match="in 32 bits, and a tensor has more of them; run fewer samples"):
+        package.run(package.random_inputs())
