@@ -75,6 +75,17 @@ def test_a_quantized_function_of_another_is_a_kernel_of_its_own() -> None:
     assert kernels == ["plain_elementwise", "plain_elementwise"]
 
 
+def test_a_function_of_another_is_a_kernel_of_its_own() -> None:
+    """Mish: what is not nested stays together."""
+
+    def emit(emit: Any, x: Var) -> Expr:
+        softplus = emit(_op.log(emit(_op.add(emit(_op.exp(x)), const(np.float32(1))))))
+        return emit(_op.multiply(emit(_op.sigmoid(x)), emit(_op.tanh(softplus))))
+
+    kernels = _kernels(_module(emit, TensorType((4, 33), "float32")))
+    assert kernels == ["plain_elementwise"] * 3
+
+
 def test_two_operators_of_rows_are_two_kernels() -> None:
     def emit(emit: Any, x: Var) -> Expr:
         return _op.nn.softmax(emit(_op.nn.softmax(x, -1)), -1)

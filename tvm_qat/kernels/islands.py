@@ -13,6 +13,8 @@ group has one result and nothing is computed for it outside. Groups have at most
 counted with repetition, since a value used twice is written twice into the formula, and at most
 `MOST_QUANTIZES` quantize: each writes its operand several times, and what one quantized function
 reads of another multiplies that (the gates and the cell of an LSTM kept LLVM busy without end).
+A function (exp, tanh, ...) does not join a group that reads it by another one: TVM expands the names
+of one formula in those of the other, and tanh(log(1 + exp(x))) compiled for minutes.
 
 max_pool2d and a lone transposition become groups of their own.
 
@@ -54,17 +56,23 @@ from tvm_qat.qnn.table import OPS
 MOST_TERMS = 48
 MOST_QUANTIZES = 1
 _QUANTIZE = "qnn.quantize"
+_FUNCTIONS = {
+    f"relax.{name}"
+    for name in ("exp", "log", "tanh", "sigmoid", "erf", "power", "nn.gelu", "nn.gelu_tanh", "nn.silu")
+}
 _ELEMENTWISE_KINDS = ("pointwise", "boundary")
 
 
 @dataclass
 class _Group:
     """members : bindings, last first. size : terms with repetition. special : the one that needs loops
-    of its own, a transposition or an operator of rows.
+    of its own, a transposition or an operator of rows. in_function : those that a function reads, and
+    functions.
     """
 
     members: list[Any] = field(default_factory=list)
     repeated: dict[Var, int] = field(default_factory=dict)
+    in_function: set[Var] = field(default_factory=set)
     special: Var | None = None
 
     @property
@@ -75,11 +83,16 @@ class _Group:
     def quantizes(self) -> int:
         return sum(op_name(member.value) == _QUANTIZE for member in self.members)
 
-    def add(self, binding: Any, times: int) -> None:
+    def add(self, binding: Any, times: int, users: list[Any]) -> None:
         self.members.append(binding)
         self.repeated[binding.var] = times
+        if op_name(binding.value) in _FUNCTIONS or self.is_read_by_function(users):
+            self.in_function.add(binding.var)
         if _is_special(binding.value):
             self.special = binding.var
+
+    def is_read_by_function(self, users: list[Any]) -> bool:
+        return any(user in self.in_function for user, _ in users)
 
 
 def gather_islands(mod: IRModule) -> IRModule:
@@ -99,13 +112,14 @@ def _groups(func: Function) -> dict[Var, tuple[str, list[Any]]]:
     for binding in reversed(bindings):
         if not _may_join(binding):
             continue
-        group = _group_of_users(binding, uses.get(binding.var, []), group_of)
+        users = uses.get(binding.var, [])
+        group = _group_of_users(binding, users, group_of)
         if group is None:
             group = _Group()
             groups.append(group)
-            group.add(binding, 1)
+            group.add(binding, 1, [])
         else:
-            group.add(binding, _repetitions(binding, uses[binding.var], group))
+            group.add(binding, _repetitions(binding, users, group), users)
         group_of[binding.var] = group
     kept = [group for group in groups if _worthwhile(group)]
     kept += [_Group([b]) for b in bindings if is_max_pool(b.value) and not isinstance(b, MatchCast)]
@@ -146,6 +160,8 @@ def _group_of_users(binding: Any, users: list[Any], group_of: dict[Var, _Group])
             return None
         found = group
     if found is None or (found.special is not None and _is_special(binding.value)):
+        return None
+    if op_name(binding.value) in _FUNCTIONS and found.is_read_by_function(users):
         return None
     if op_name(binding.value) == _QUANTIZE and found.quantizes >= MOST_QUANTIZES:
         return None
