@@ -80,15 +80,14 @@ def _kernel_parts(target: Any) -> Iterator[tuple[set[str], Callable[[], Made]]]:
 
 
 def _kernels(name: str, cases: list[KernelCase], target: Any) -> Made:
-    """All cases of known shape of one operator, in one library."""
-    known = [one for one in cases if not one.symbolic]
-    mod = module_of(known)
+    """All cases of one operator, in one library."""
+    mod = module_of(cases)
     lowered = kernels.finish(target)(kernels.lower(mod, target))
     code = link.Code(build.executable_of(lowered, target), None, _nameless(target))
     library = link.members_of(code, foreign=False, cross_compiler=None)["mod.so"]
     arrays: dict[str, Array] = {}
     described = []
-    for i, one in enumerate(known):
+    for i, one in enumerate(cases):
         arrays |= {f"{i}.in{k}": np.asarray(array) for k, array in enumerate(one.inputs)}
         arrays[f"{i}.out0"] = want = expected(mod, i, one)
         inputs = tuple(Input(x.shape, str(x.dtype)) for x in map(np.asarray, one.inputs))

@@ -1,39 +1,40 @@
-"""Real ONNX models by others, compiled for a GPU and run in the emulator: the bits of this machine."""
+"""Real ONNX models by others, compiled for a GPU and run on the emulated one: the bits of this machine."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tvm_qat
 from tests.support.corpus import needs_corpus, onnx_models, vectors
-from tests.support.cuda import Emulated, needs_compiler
+from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
+from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
 from tests.support.open_sizes import OPEN_MODELS
-from tvm_qat import pipeline
-from tvm_qat.importers import import_model
 
-pytestmark = [needs_compiler, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
+pytestmark = [needs_compiler, needs_nvcc, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
 
-FAMILIES = ("tiny_v13_kaijiang", "mlonmcu", "ort_testdata", "hobby_onnx")
-"""Those in the QDQ and QOperator forms of ONNX; for an unknown batch see test_open_sizes."""
+MODELS = [path for path in onnx_models() if path.name not in OPEN_MODELS]
+"""For an unknown batch see test_open_sizes."""
 
-LARGE = 60_000_000
-"""Multiply-accumulates from which the emulator takes too long."""
 
-MODELS = [path for path in onnx_models() if path.parent.name in FAMILIES and path.name not in OPEN_MODELS]
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
+    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)
-def test_a_model_has_the_bits_of_this_machine(path: Path, tmp_path: Path) -> None:
-    folded = pipeline.run(import_model(path))
+def test_a_model_has_the_bits_of_this_machine(machine: GpuMachine, path: Path, tmp_path: Path) -> None:
     here = tvm_qat.compile(path, "native")
-    machine = Emulated(folded, tmp_path)
-    if here.totals["macs"] >= LARGE:
-        pytest.skip("compiled, but not run: the emulator would take too long")
+    with emulated_kernels(tmp_path):
+        tvm_qat.compile(path, TARGET).save(tmp_path / "model.tar")
     inputs, _ = vectors(path)
-    wanted = here.run(inputs)
-    have = machine.run([inputs[info.name] for info in here.inputs])
-    for array, output in zip(wanted.values(), have, strict=True):
-        assert (output.dtype, output.shape) == (array.dtype, array.shape)
-        assert output.tobytes() == array.tobytes()
+    np.savez(tmp_path / "in.npz", **inputs)
+    words = ("-m", "tvm_qat", "run", "model.tar", "-i", "in.npz", "-o", "out.npz")
+    done = machine.python(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as made:
+        for name, wanted in here.run(inputs).items():
+            assert (made[name].dtype, made[name].shape) == (wanted.dtype, wanted.shape)
+            assert made[name].tobytes() == wanted.tobytes(), name

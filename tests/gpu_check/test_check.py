@@ -31,7 +31,7 @@ def test_all_bits_are_compared_and_what_can_be_timed_is(
     assert all(part["right"] == part["cases"] > 0 and not part["faults"] for part in found["parts"])
     assert [row["name"] for row in found["times"]] == ["gemm-100x64x96", "net"]
     assert all(row["rounds"] == 2 and row["tops"] > 0 for row in found["times"])
-    assert "dense: 15 of 15 have the bits of the reference" in capfd.readouterr().out
+    assert "dense: 18 of 18 have the bits of the reference" in capfd.readouterr().out
     assert "cases have the right bits" in (folder / "result.md").read_text()
 
 
@@ -113,7 +113,7 @@ def test_elements_differ_by_their_bits(have: Any, want: Any, count: int) -> None
 def test_neither_tvm_nor_tvm_qat_is_loaded(folder: Path) -> None:
     program = (
         "import sys; sys.modules['torch'] = None; from pathlib import Path; from on_gpu import work\n"
-        f"assert list(work.work(Path({str(folder)!r}), 'dense', 14, 0))[-1]['wrong'] == 0\n"
+        f"assert list(work.work(Path({str(folder)!r}), 'dense', 17, 0))[-1]['wrong'] == 0\n"
         "assert 'tvm' not in sys.modules and 'tvm_qat' not in sys.modules\n"
         "assert 'libtvm_compiler' not in open('/proc/self/maps').read()\n"
         f"assert {str(folder / 'lib')!r} in open('/proc/self/maps').read()\n"
