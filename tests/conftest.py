@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.gpu_machine import GpuMachine
 
 for _library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_library, "1")
@@ -18,6 +22,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 _FOLDERS = {Path(__file__).parent / name for name in ("kernels", "arm")}
 _BETWEEN = {"x86-64-v3", "x86-64-v4", "avxvnni", "alderlake", "avx2", "avx512bw", "dotprod"}
 """Levels between the plain and the best one of x86 and of ARM: rows of the same tables, the same code."""
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
+    """One with an emulated GPU."""
+    from tests.support.gpu_machine import make_machine
+
+    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.hookimpl(tryfirst=True)

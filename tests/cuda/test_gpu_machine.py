@@ -14,7 +14,7 @@ import tvm_qat
 from tests.kernels.harness import Case, expected, module_of
 from tests.kernels.linear_cases import conv_case
 from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
-from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
+from tests.support.gpu_machine import GpuMachine, emulated_kernels
 from tests.support.steps import module_of_steps
 from tvm_qat.ir import IRModule, const, relax
 from tvm_qat.kernels.cuda import products, tiles
@@ -25,11 +25,6 @@ pytestmark = [needs_compiler, needs_nvcc]
 Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "tvm_qat/data/demo/digits_cnn.onnx"
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
-    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.fixture(scope="module")

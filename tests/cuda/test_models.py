@@ -10,18 +10,13 @@ import pytest
 import tvm_qat
 from tests.support.corpus import needs_corpus, onnx_models, vectors
 from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
-from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
+from tests.support.gpu_machine import GpuMachine, emulated_kernels
 from tests.support.open_sizes import OPEN_MODELS
 
 pytestmark = [needs_compiler, needs_nvcc, needs_corpus, pytest.mark.corpus, pytest.mark.slow]
 
 MODELS = [path for path in onnx_models() if path.name not in OPEN_MODELS]
 """For an unknown batch see test_open_sizes."""
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
-    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.name)

@@ -13,7 +13,7 @@ from tests.kernels.cases import CASES
 from tests.support.attention import WIDTH, encoder
 from tests.support.corpus import needs_corpus, onnx_models
 from tests.support.cuda import OLDER, TARGET, needs_compiler, needs_nvcc
-from tests.support.gpu_machine import EARLY, GpuMachine, emulated_kernels, make_machine
+from tests.support.gpu_machine import EARLY, GpuMachine, emulated_kernels
 from tests.support.open_sizes import FUSED, OPEN_MODELS, open_cases
 from tvm_qat.errors import InputError
 from tvm_qat.kernels.cuda.symbols import TOO_MANY
@@ -23,11 +23,6 @@ pytestmark = [needs_compiler, needs_nvcc]
 DEMO = Path(__file__).resolve().parents[2] / "tvm_qat/data/demo/digits_mlp.onnx"
 DEFAULT = ("qnn.dense", "qnn.concatenate")
 OPERATORS = [name for name in (*CASES, FUSED) if open_cases(name)]
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
-    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,12 @@ import pytest
 from on_gpu import make, parts
 
 from tests.support.cuda import TARGET, needs_compiler, needs_nvcc
-from tests.support.gpu_machine import GpuMachine, emulated_kernels, make_machine
+from tests.support.gpu_machine import GpuMachine, emulated_kernels
 
 pytestmark = [needs_compiler, needs_nvcc]
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "scripts/on_gpu/__main__.py"
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> GpuMachine:
-    return make_machine(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.fixture(scope="module")
