@@ -31,7 +31,7 @@ def instruction_of(one: Case) -> str:
 
 
 @_on_arm
-@pytest.mark.parametrize("cases", [products, convolutions])
+@pytest.mark.parametrize("cases", [pytest.param(products, marks=pytest.mark.slow), convolutions])
 def test_pairs_equal_the_reference(cases: Callable[[], list[Case]], tmp_path: Path) -> None:
     drawn = cases()
     assert sum(instruction_of(one) == "neon_pairs" for one in drawn) >= 0.6 * len(drawn)

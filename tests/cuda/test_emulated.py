@@ -50,10 +50,8 @@ def test_fused_operators_equal_the_reference(tmp_path: Path) -> None:
     check([*fused_cases.conv_cases(), *fused_cases.other_cases()], tmp_path)
 
 
-@pytest.mark.parametrize(
-    "op",
-    ["qnn.conv2d", *(pytest.param(op, marks=pytest.mark.slow) for op in ("qnn.dense", "qnn.batch_matmul"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("op", ["qnn.conv2d", "qnn.dense", "qnn.batch_matmul"])
 def test_products_by_dp4a_equal_the_reference(op: str, tmp_path: Path) -> None:
     check(CASES[op](), tmp_path, OLDER)
 
@@ -62,7 +60,10 @@ def test_fused_products_by_dp4a_equal_the_reference(tmp_path: Path) -> None:
     check(fused_cases.conv_cases(), tmp_path, OLDER)
 
 
-@pytest.mark.parametrize("target", [TARGET, OLDER], ids=["mma", "dp4a"])
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(TARGET, id="mma"), pytest.param(OLDER, id="dp4a", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("which", ["fused", pytest.param("conv2d", marks=pytest.mark.slow)])
 def test_products_in_shares_equal_the_reference(
     which: str, target: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -65,6 +65,7 @@ assert "tvm" not in sys.modules and "libtvm_compiler" not in open("/proc/self/ma
         assert made["logits"].tobytes() == here.run(inputs)["logits"].tobytes()
 
 
+@pytest.mark.slow
 def test_a_machine_with_a_gpu_compiles_and_verifies(machine: GpuMachine, tmp_path: Path) -> None:
     """Where TVM finds a driver it goes other ways than on a machine without one."""
     script = f"""

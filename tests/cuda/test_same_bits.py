@@ -106,7 +106,14 @@ def test_functions_have_the_bits_of_numpy(tmp_path: Path) -> None:
         assert np.array_equal(out, wanted, equal_nan=True), name
 
 
-@pytest.mark.parametrize("name", ["WIDE", "TALL", "SMALL", "DOT_WIDE", "DOT_TALL", "DOT_SMALL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "WIDE",
+        "DOT_WIDE",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("TALL", "SMALL", "DOT_TALL", "DOT_SMALL")),
+    ],
+)
 def test_every_tile_adds_up_what_it_should(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +257,7 @@ def test_rows_may_begin_anywhere(depth: int, target: Any, rows: int, tmp_path: P
     assert np.array_equal(have, wanted)
 
 
+@pytest.mark.slow
 def test_the_demo_model_has_the_bits_of_a_cpu(tmp_path: Path) -> None:
     folded = pipeline.run(import_model(ROOT / "tvm_qat/data/demo/digits_cnn.onnx"))
     machine = compiled(folded, TARGETS["plain"])
