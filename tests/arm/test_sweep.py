@@ -38,6 +38,7 @@ def _same_bits(output: np.ndarray, wanted: np.ndarray) -> bool:
     return same_kind and output.tobytes() == np.asarray(wanted, order="C").tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", LEVELS)
 def test_drawn_sums_of_products_equal_the_reference(level: str, tmp_path: Path) -> None:
     check_exact_on_arm(drawn_linear(10 + list(LEVELS).index(level)), level, tmp_path)

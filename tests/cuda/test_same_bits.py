@@ -72,7 +72,9 @@ def _of_one_number(_length: int) -> Any:
     return lambda x: [_op.max(x), lambda v: _op.astype(v, "int32"), lambda v: _op.astype(v, "float32")]
 
 
-@pytest.mark.parametrize("length", [1, 31, 33, 197, 1100])
+@pytest.mark.parametrize(
+    "length", [33, 1100, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 31, 197))]
+)
 @pytest.mark.parametrize("build", [_softmax, _norm, _moved, _by_tvm, _of_one_number])
 def test_islands_have_the_bits_of_a_cpu(build: Any, length: int, tmp_path: Path) -> None:
     x = _data(6, length)
@@ -226,10 +228,15 @@ def _attention(
 @pytest.mark.parametrize(
     ("left", "right", "zeros"),
     [
-        ("int8", "int8", (0, 0)),
         ("uint8", "uint8", (128, 3)),
-        ("uint8", "int8", (5, 0)),
-        ("int8", "uint8", (0, 7)),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("int8", "int8", (0, 0)),
+                ("uint8", "int8", (5, 0)),
+                ("int8", "uint8", (0, 7)),
+            )
+        ),
     ],
 )
 def test_products_of_two_tensors(
@@ -245,7 +252,7 @@ def test_products_of_two_tensors(
     assert np.array_equal(have, wanted)
 
 
-@pytest.mark.parametrize("depth", [3, 197, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 29))])
+@pytest.mark.parametrize("depth", [197, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3, 29))])
 @pytest.mark.parametrize(
     ("target", "rows"), [(TARGET, 37), (OLDER, 37), (TARGET, 5)], ids=["mma", "dp4a", "few rows"]
 )

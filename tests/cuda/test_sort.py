@@ -49,7 +49,7 @@ FORMS: dict[str, tuple[Build, Callable[[Any], list[Any]]]] = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_equal_values_keep_their_order(name: str, dtype: str, tmp_path: Path) -> None:
     x = np.random.default_rng(len(name)).integers(-5, 5, (6, 41)).astype(dtype)
     build, wanted = FORMS[name]

@@ -72,9 +72,10 @@ for number in range(first, 4):
     ("faults", "expected"),
     [
         ("{1: os.abort}", ["c1: CUDA: an illegal memory access"]),
-        (
+        pytest.param(
             "{0: os.abort, 3: lambda: time.sleep(9999)}",
             ["c0: CUDA: an illegal memory access", "c3: took too long"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -67,6 +67,7 @@ def test_code_for_a_later_gpu_is_refused(machine: GpuMachine, made: Path, tmp_pa
     assert "is for sm_100, this GPU is sm_90" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_one_command_makes_and_runs_where_there_is_a_gpu(machine: GpuMachine, tmp_path: Path) -> None:
     script = """
 from pathlib import Path
