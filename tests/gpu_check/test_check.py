@@ -16,6 +16,8 @@ import pytest
 from on_gpu import __main__ as gpu_check
 from on_gpu import check, parts, work
 
+from tests.support.cuda import needs_no_driver
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/gpu_check"
 
 
@@ -131,13 +133,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(SCRIPT), *arguments], env=env, capture_output=True, text=True, check=False)
 
 
-def _no_gpu() -> bool:
-    import ctypes.util
-
-    return ctypes.util.find_library("cuda") is None
-
-
-@pytest.mark.skipif(not _no_gpu(), reason="there is a driver")
+@needs_no_driver
 def test_without_a_driver_one_line_says_so(folder: Path) -> None:
     replace(parts.read(folder), device="cuda", arch="sm_90").write(folder)
     done = _run("--run", str(folder))
@@ -152,10 +148,13 @@ def test_a_folder_that_is_not_there_is_refused_in_one_line(tmp_path: Path) -> No
     assert done.stderr.startswith("gpu_check: error: ") and done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(not _no_gpu(), reason="there is a driver")
-def test_both_halves_ask_for_a_gpu_first(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@needs_no_driver
+def test_both_halves_ask_for_a_gpu_first(capfd: pytest.CaptureFixture[str]) -> None:
     assert gpu_check.main([]) == 5
     assert "this machine has no NVIDIA driver" in capfd.readouterr().err
+
+
+def test_an_old_architecture_is_refused(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert gpu_check.main(["--make", str(tmp_path), "--arch", "sm_60", "--only", "lut"]) == 4
     assert "sm_61 or later" in capfd.readouterr().err
 

@@ -7,12 +7,12 @@ import json
 import subprocess
 import sys
 import tarfile
-from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.cuda import needs_no_driver
 from tests.support.tiny import integer_module
 from tvm_qat.compiler import compile
 
@@ -47,7 +47,7 @@ def _run(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.skipif(find_library("cuda") is not None, reason="there is a driver")
+@needs_no_driver
 def test_without_a_driver_one_line_says_so(tmp_path: Path) -> None:
     compile(integer_module(batch=2), "native").save(tmp_path / "model.tar")
     with tarfile.open(tmp_path / "model.tar") as tar:

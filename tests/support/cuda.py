@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ EMULATOR = Path(__file__).resolve().parents[1] / "cuda" / "emulator.h"
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 needs_nvcc = pytest.mark.skipif(cuda.find_nvcc() is None, reason="needs nvcc")
+needs_no_driver = pytest.mark.skipif(find_library("cuda") is not None, reason="there is a driver")
+"""For what is said where there is none."""
 
 KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\((\d+)\) (\w+)\(([^)]*)\) \{')
 _SHARED = re.compile(r"extern __shared__ (?:alignas\(\d+\) |__align__\(\d+\) )?([\w ]+?) (\w+)\[\];")
