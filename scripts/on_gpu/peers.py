@@ -18,8 +18,9 @@ from on_gpu.timing import Contender
 _MODES = ("reduce-overhead", "default")
 """Of torch.compile, best first: with CUDA graphs, and without."""
 
-TORCH_FAULTS = (RuntimeError, OSError, ImportError, ValueError, NotImplementedError)
-"""What torch raises where it cannot compile: Dynamo's, Inductor's and Triton's are RuntimeErrors."""
+TORCH_FAULTS = (RuntimeError, OSError, ImportError)
+"""What torch raises where it cannot compile or has no such product: Dynamo's and Inductor's are
+RuntimeErrors; a compiler that cannot be started, and a Triton that is not installed."""
 
 
 def of(part: Part, device: str) -> tuple[list[Contender], str]:
