@@ -10,7 +10,7 @@ import pytest
 from tests.kernels.harness import TARGETS, compiled
 from tvm_qat.ir import BlockBuilder, Expr, IRModule, TensorType, Tuple, Var, const, relax, tvm
 from tvm_qat.kernels import chosen_kernels, lower
-from tvm_qat.kernels.float_terms import FLOAT_BINARY, FLOAT_TERMS
+from tvm_qat.kernels.float_terms import FLOAT_BINARY, FLOAT_TERMS, FUNCTIONS
 from tvm_qat.kernels.islands import gather_islands
 from tvm_qat.qnn import build as q
 from tvm_qat.qparams import QParams
@@ -124,6 +124,17 @@ def test_float_operators_compute_what_tvm_computes(name: str) -> None:
     stock = relax.VirtualMachine(tvm.compile(mod, "llvm"), tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
     have = compiled(mod, PLAIN)["main"](tvm.runtime.tensor(x)).numpy()
     np.testing.assert_allclose(have, stock, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*UNARY, *FLOAT_BINARY])
+def test_functions_are_the_terms_that_call_one(name: str) -> None:
+    call = _op
+    for part in name.split(".")[1:]:
+        call = getattr(call, part)
+    types = [TensorType((3, 21), "float32")] * (2 if name in FLOAT_BINARY else 1)
+    lowered = lower(_module(lambda _emit, *values: call(*values), *types), PLAIN)
+    calls = any("T.qat." in str(func) for func in lowered.functions.values())
+    assert calls == (name in FUNCTIONS)
 
 
 POOLS = (

@@ -105,3 +105,9 @@ FLOAT_TERMS: dict[str, TermBuilder] = {
     "relax.nn.silu": _term(_silu),
 }
 """By operator; of float32 operands and results."""
+
+FUNCTIONS = {
+    f"relax.{name}"
+    for name in ("exp", "log", "tanh", "sigmoid", "erf", "power", "nn.gelu", "nn.gelu_tanh", "nn.silu")
+}
+"""Those of `FLOAT_TERMS` whose terms call one of `functions.FORMULAS`."""

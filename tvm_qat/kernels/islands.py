@@ -44,7 +44,7 @@ from tvm_qat.ir import (
     shape_of,
     uses_of,
 )
-from tvm_qat.kernels.float_terms import FLOAT_TERMS
+from tvm_qat.kernels.float_terms import FLOAT_TERMS, FUNCTIONS
 from tvm_qat.kernels.permuted import PERMUTE, is_permutation
 from tvm_qat.kernels.pointwise import data_arguments
 from tvm_qat.kernels.pooling import is_max_pool
@@ -56,10 +56,6 @@ from tvm_qat.qnn.table import OPS
 MOST_TERMS = 48
 MOST_QUANTIZES = 1
 _QUANTIZE = "qnn.quantize"
-_FUNCTIONS = {
-    f"relax.{name}"
-    for name in ("exp", "log", "tanh", "sigmoid", "erf", "power", "nn.gelu", "nn.gelu_tanh", "nn.silu")
-}
 _ELEMENTWISE_KINDS = ("pointwise", "boundary")
 
 
@@ -86,7 +82,7 @@ class _Group:
     def add(self, binding: Any, times: int, users: list[Any]) -> None:
         self.members.append(binding)
         self.repeated[binding.var] = times
-        if op_name(binding.value) in _FUNCTIONS or self.is_read_by_function(users):
+        if op_name(binding.value) in FUNCTIONS or self.is_read_by_function(users):
             self.in_function.add(binding.var)
         if _is_special(binding.value):
             self.special = binding.var
@@ -161,7 +157,7 @@ def _group_of_users(binding: Any, users: list[Any], group_of: dict[Var, _Group])
         found = group
     if found is None or (found.special is not None and _is_special(binding.value)):
         return None
-    if op_name(binding.value) in _FUNCTIONS and found.is_read_by_function(users):
+    if op_name(binding.value) in FUNCTIONS and found.is_read_by_function(users):
         return None
     if op_name(binding.value) == _QUANTIZE and found.quantizes >= MOST_QUANTIZES:
         return None
